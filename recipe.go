@@ -1,0 +1,210 @@
+package kiln
+
+// Recipe says what image is wanted. A user writes it as YAML (kiln.yaml);
+// internal/line/recipe reads it strictly and expands its variables.
+type Recipe struct {
+	Header      `yaml:",inline"`
+	Name        string              `json:"name" yaml:"name"`
+	Version     string              `json:"version,omitempty" yaml:"version,omitempty"`
+	Description string              `json:"description,omitempty" yaml:"description,omitempty"`
+	Variables   map[string]Variable `json:"variables,omitempty" yaml:"variables,omitempty"`
+	Base        Base                `json:"base" yaml:"base"`
+	// Platform is os/arch; empty means the machine's own.
+	Platform string `json:"platform,omitempty" yaml:"platform,omitempty"`
+
+	Packages   []PackageRequest `json:"packages,omitempty" yaml:"packages,omitempty"`
+	Recommends bool             `json:"recommends,omitempty" yaml:"recommends,omitempty"`
+	Pins       []Pin            `json:"pins,omitempty" yaml:"pins,omitempty"`
+	Groups     []GroupSpec      `json:"groups,omitempty" yaml:"groups,omitempty"`
+	Users      []UserSpec       `json:"users,omitempty" yaml:"users,omitempty"`
+	Files      []FileSpec       `json:"files,omitempty" yaml:"files,omitempty"`
+	Steps      []Step           `json:"steps,omitempty" yaml:"steps,omitempty"`
+
+	Entrypoint  []string          `json:"entrypoint,omitempty" yaml:"entrypoint,omitempty"`
+	Command     []string          `json:"command,omitempty" yaml:"command,omitempty"`
+	User        string            `json:"user,omitempty" yaml:"user,omitempty"`
+	WorkDir     string            `json:"workdir,omitempty" yaml:"workdir,omitempty"`
+	Env         map[string]string `json:"env,omitempty" yaml:"env,omitempty"`
+	Ports       []string          `json:"ports,omitempty" yaml:"ports,omitempty"`
+	Volumes     []string          `json:"volumes,omitempty" yaml:"volumes,omitempty"`
+	Labels      map[string]string `json:"labels,omitempty" yaml:"labels,omitempty"`
+	StopSignal  string            `json:"stopSignal,omitempty" yaml:"stopSignal,omitempty"`
+	Healthcheck *Healthcheck      `json:"healthcheck,omitempty" yaml:"healthcheck,omitempty"`
+
+	Hardening Hardening `json:"hardening,omitzero" yaml:"hardening,omitempty"`
+	Tests     []Test    `json:"tests,omitempty" yaml:"tests,omitempty"`
+	Outputs   []Output  `json:"outputs,omitempty" yaml:"outputs,omitempty"`
+	// Policy is the path of an admission policy; empty means the built-in default.
+	Policy string `json:"policy,omitempty" yaml:"policy,omitempty"`
+
+	// Dir is the folder that relative paths start from. It is never stored.
+	Dir string `json:"-" yaml:"-"`
+}
+
+// Variable is a named value that ${name} stands for anywhere in the recipe.
+// In YAML it may be a plain scalar, its default.
+type Variable struct {
+	Default     *string `json:"default,omitempty" yaml:"default,omitempty"`
+	Description string  `json:"description,omitempty" yaml:"description,omitempty"`
+}
+
+// Base is where the image starts: exactly one field is set.
+type Base struct {
+	// Apt is a signed Debian-family archive. In YAML the word "machine" means the machine's own apt sources.
+	Apt *AptBase `json:"apt,omitempty" yaml:"apt,omitempty"`
+	// OCI is an image reference in a registry.
+	OCI string `json:"oci,omitempty" yaml:"oci,omitempty"`
+	// Layout is the path of an OCI image layout directory (path[:tag] or path[@digest]).
+	Layout string `json:"layout,omitempty" yaml:"layout,omitempty"`
+	// Archive is the path of a docker-archive tar (docker save, podman save).
+	Archive string `json:"archive,omitempty" yaml:"archive,omitempty"`
+	// Kiln is NAME@CHANNEL of an image in the local store.
+	Kiln string `json:"kiln,omitempty" yaml:"kiln,omitempty"`
+}
+
+// AptBase is a Debian-family release and the archives it is taken from.
+type AptBase struct {
+	// Machine takes release, archives and keyrings from the machine's own apt sources.
+	Machine bool `json:"machine,omitempty" yaml:"machine,omitempty"`
+	// Release is the codename (bookworm, trixie, jammy, noble). With Machine set and Release empty it is the machine's.
+	Release  string       `json:"release,omitempty" yaml:"release,omitempty"`
+	Archives []AptArchive `json:"archives,omitempty" yaml:"archives,omitempty"`
+}
+
+// AptArchive is one deb822 source: URI, suites ("pockets") and components.
+type AptArchive struct {
+	URI        string   `json:"uri" yaml:"uri"`
+	Suites     []string `json:"suites" yaml:"suites"`
+	Components []string `json:"components,omitempty" yaml:"components,omitempty"`
+	// Keyring is the path of an OpenPGP keyring, binary or armored.
+	Keyring string `json:"keyring" yaml:"keyring"`
+	// Fingerprints narrow the keyring to these primary or signing-subkey fingerprints (40 or 64 hex digits).
+	Fingerprints []string `json:"fingerprints,omitempty" yaml:"fingerprints,omitempty"`
+	// Expired lets a suite whose Valid-Until has passed be used; the exception shows in the evidence.
+	Expired *Exception `json:"expired,omitempty" yaml:"expired,omitempty"`
+}
+
+// PackageRequest is a package by name, "name=version" (with * as in apt) or "name/suite". In YAML a plain string.
+type PackageRequest struct {
+	Name       string `json:"name" yaml:"name"`
+	Version    string `json:"version,omitempty" yaml:"version,omitempty"`
+	Suite      string `json:"suite,omitempty" yaml:"suite,omitempty"`
+	Recommends *bool  `json:"recommends,omitempty" yaml:"recommends,omitempty"`
+}
+
+// Pin is one apt_preferences(5) entry: of the packages that Package matches (glob),
+// versions from Release (suite or codename) or matching Version get Priority.
+type Pin struct {
+	Package  string `json:"package" yaml:"package"`
+	Version  string `json:"version,omitempty" yaml:"version,omitempty"`
+	Release  string `json:"release,omitempty" yaml:"release,omitempty"`
+	Priority int    `json:"priority" yaml:"priority"`
+}
+
+// GroupSpec is a group to create; GID -1 is not allowed, nil means the next free system id.
+type GroupSpec struct {
+	Name string `json:"name" yaml:"name"`
+	GID  *int   `json:"gid,omitempty" yaml:"gid,omitempty"`
+}
+
+// UserSpec is an account to create. It never gets a password.
+type UserSpec struct {
+	Name   string   `json:"name" yaml:"name"`
+	UID    *int     `json:"uid,omitempty" yaml:"uid,omitempty"`
+	Group  string   `json:"group,omitempty" yaml:"group,omitempty"`
+	Groups []string `json:"groups,omitempty" yaml:"groups,omitempty"`
+	Home   string   `json:"home,omitempty" yaml:"home,omitempty"`
+	Shell  string   `json:"shell,omitempty" yaml:"shell,omitempty"`
+}
+
+// FileSpec is a file, directory tree or symbolic link to put into the image.
+// Exactly one of Content, Source, Directory, Symlink is set.
+type FileSpec struct {
+	Path string `json:"path" yaml:"path"`
+	// Content is the file's text.
+	Content *string `json:"content,omitempty" yaml:"content,omitempty"`
+	// Source is a file or directory beside the recipe, copied whole.
+	Source string `json:"source,omitempty" yaml:"source,omitempty"`
+	// Directory makes an empty directory.
+	Directory bool   `json:"directory,omitempty" yaml:"directory,omitempty"`
+	Symlink   string `json:"symlink,omitempty" yaml:"symlink,omitempty"`
+	// Mode is octal text such as "0644"; default 0644 for files (0755 where the source is executable), 0755 for directories.
+	Mode  string `json:"mode,omitempty" yaml:"mode,omitempty"`
+	Owner string `json:"owner,omitempty" yaml:"owner,omitempty"`
+	Group string `json:"group,omitempty" yaml:"group,omitempty"`
+}
+
+// Step is one thing to do in the tree, in order: exactly one of Run or Component is set.
+type Step struct {
+	Name string `json:"name,omitempty" yaml:"name,omitempty"`
+	// Run is a shell script, executed by /bin/sh -eu in the sandbox as root.
+	Run string `json:"run,omitempty" yaml:"run,omitempty"`
+	// Component is the path of an EC2 Image Builder component document; its build and validate phases run here, its test phase with the tests.
+	Component string `json:"component,omitempty" yaml:"component,omitempty"`
+	// Parameters are the component's parameters.
+	Parameters map[string]string `json:"parameters,omitempty" yaml:"parameters,omitempty"`
+	// Network lets this step reach the network; default is none.
+	Network bool              `json:"network,omitempty" yaml:"network,omitempty"`
+	Env     map[string]string `json:"env,omitempty" yaml:"env,omitempty"`
+	// Timeout is a Go duration; default 10m.
+	Timeout Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
+}
+
+// Healthcheck is the image's own check (OCI: docker's Healthcheck extension).
+type Healthcheck struct {
+	Command  []string `json:"command" yaml:"command"`
+	Interval Duration `json:"interval,omitempty" yaml:"interval,omitempty"`
+	Timeout  Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
+	Retries  int      `json:"retries,omitempty" yaml:"retries,omitempty"`
+}
+
+// Hardening chooses objectives and what may be taken away.
+type Hardening struct {
+	// Profile is a name in the catalogue; default "container-baseline"; "none" applies nothing.
+	Profile string   `json:"profile,omitempty" yaml:"profile,omitempty"`
+	Include []string `json:"include,omitempty" yaml:"include,omitempty"`
+	// Waivers are objectives not to be met, each with an owner, a reason and an expiry.
+	Waivers []Waiver `json:"waivers,omitempty" yaml:"waivers,omitempty"`
+	Remove  Removal  `json:"remove,omitzero" yaml:"remove,omitempty"`
+}
+
+// Removal lists what the finished image must not contain.
+type Removal struct {
+	// PackageManager removes dpkg's and apt's programs; the package database stays, so that scanners see.
+	PackageManager bool `json:"packageManager,omitempty" yaml:"packageManager,omitempty"`
+	// Shell removes every shell.
+	Shell bool `json:"shell,omitempty" yaml:"shell,omitempty"`
+	// Docs removes manual pages, documentation (copyright files stay) and locales.
+	Docs bool `json:"docs,omitempty" yaml:"docs,omitempty"`
+	// Unused removes every package that neither the recipe's packages nor their dependencies need, Essential ones too.
+	Unused bool `json:"unused,omitempty" yaml:"unused,omitempty"`
+	// Packages are removed by name, with the reason being the user's.
+	Packages []string `json:"packages,omitempty" yaml:"packages,omitempty"`
+	// Keep are packages that Unused leaves alone.
+	Keep []string `json:"keep,omitempty" yaml:"keep,omitempty"`
+}
+
+// Exception is a named departure from a rule. All fields but ID are mandatory.
+type Exception struct {
+	ID      string `json:"id,omitempty" yaml:"id,omitempty"`
+	Owner   string `json:"owner" yaml:"owner"`
+	Reason  string `json:"reason" yaml:"reason"`
+	Expires string `json:"expires" yaml:"expires"` // YYYY-MM-DD, the last day it holds
+}
+
+// Waiver is an exception for one objective.
+type Waiver struct {
+	Objective string `json:"objective" yaml:"objective"`
+	Exception `yaml:",inline"`
+}
+
+// Output is where the finished image goes besides the local store; exactly one of Layout, Archive, Registry is set.
+type Output struct {
+	// Layout is an OCI image layout directory.
+	Layout string `json:"layout,omitempty" yaml:"layout,omitempty"`
+	// Archive is a docker-archive tar file.
+	Archive string `json:"archive,omitempty" yaml:"archive,omitempty"`
+	// Registry is a reference to push to, for example registry.example.com/base/nginx:stable.
+	Registry string `json:"registry,omitempty" yaml:"registry,omitempty"`
+	Insecure bool   `json:"insecure,omitempty" yaml:"insecure,omitempty"` // plain http, loopback only
+}
