@@ -24,6 +24,8 @@ type Release struct {
 	ByHash bool
 	// NotAutomatic and ButAutomaticUpgrades lower the default priority of the suite's packages to 1 and 100 (apt_preferences(5)).
 	NotAutomatic, ButAutomaticUpgrades bool
+	// NoAll says that the indexes of each architecture also list packages for all (No-Support-for-Architecture-all: Packages).
+	NoAll bool
 }
 
 // FileSum is a file's size in bytes and digest.
@@ -48,6 +50,7 @@ func ParseRelease(text []byte) (*Release, error) {
 		ByHash:               fields["acquire-by-hash"] == "yes",
 		NotAutomatic:         fields["notautomatic"] == "yes",
 		ButAutomaticUpgrades: fields["butautomaticupgrades"] == "yes",
+		NoAll:                fields["no-support-for-architecture-all"] == "Packages",
 	}
 	if r.Date, err = releaseDate(fields["date"]); err != nil {
 		return nil, fmt.Errorf("reading Release: Date: %w", err)
