@@ -6,7 +6,7 @@ type Event struct {
 	Time    int64  `json:"time"` // Unix milliseconds
 	Build   string `json:"build,omitempty"`
 	Station string `json:"station,omitempty"`
-	// Type is start, progress, note, warning, done, cached, failed.
+	// Type is start, progress, note, warning, done, cached, failed, result.
 	Type    string `json:"type"`
 	Message string `json:"message,omitempty"`
 	// Done and Total count Unit ("bytes", "packages", "objectives", "tests").
@@ -14,6 +14,8 @@ type Event struct {
 	Total  int64  `json:"total,omitempty"`
 	Unit   string `json:"unit,omitempty"`
 	Millis int64  `json:"millis,omitempty"` // with done, cached, failed
+	// Result is the finished build, with type "result": the last event of the stream.
+	Result *Build `json:"result,omitempty"`
 }
 
 // Types of events.
@@ -25,6 +27,7 @@ const (
 	EventDone     = "done"
 	EventCached   = "cached"
 	EventFailed   = "failed"
+	EventResult   = "result"
 )
 
 // Report receives events; it must be safe for concurrent use. A nil Report is legal to call through Emit.
