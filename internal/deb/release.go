@@ -34,6 +34,16 @@ type FileSum struct {
 	Digest kiln.Digest
 }
 
+// ID names one suite of an archive without its host: "debian/bookworm-security".
+// Suite is the name that was asked for.
+func (r *Release) ID(suite string) string {
+	origin := strings.Join(strings.Fields(strings.ToLower(r.Origin)), "-")
+	if origin == "" {
+		origin = "unnamed"
+	}
+	return origin + "/" + suite
+}
+
 // maxReleaseFiles bounds the list of a Release file; the largest public suites have about 3,000.
 const maxReleaseFiles = 100_000
 
@@ -69,7 +79,7 @@ func releaseFields(text []byte) (map[string]string, error) {
 	if !utf8.Valid(text) {
 		return nil, fmt.Errorf("is not UTF-8 text")
 	}
-	fields := map[string]string{}
+	fields := map[string][]string{}
 	name := ""
 	for n, raw := range bytes.Split(bytes.TrimRight(text, "\n"), []byte("\n")) {
 		line := strings.TrimRight(string(raw), " \t\r")
@@ -80,9 +90,7 @@ func releaseFields(text []byte) (map[string]string, error) {
 			if name == "" {
 				return nil, fmt.Errorf("line %d continues no field", n+1)
 			}
-			if name == "sha256" || len(fields[name]) < 64<<10 { // MD5Sum and other lists are not read: keep them small
-				fields[name] += "\n" + strings.TrimLeft(line, " \t")
-			}
+			fields[name] = append(fields[name], strings.TrimLeft(line, " \t"))
 		default:
 			key, value, ok := strings.Cut(line, ":")
 			name = strings.ToLower(key)
@@ -92,10 +100,14 @@ func releaseFields(text []byte) (map[string]string, error) {
 			if _, twice := fields[name]; twice {
 				return nil, fmt.Errorf("line %d: field %s stands twice", n+1, key)
 			}
-			fields[name] = strings.TrimSpace(value)
+			fields[name] = []string{strings.TrimSpace(value)}
 		}
 	}
-	return fields, nil
+	joined := make(map[string]string, len(fields))
+	for name, lines := range fields {
+		joined[name] = strings.Join(lines, "\n")
+	}
+	return joined, nil
 }
 
 // releaseDate reads the only form that apt accepts: RFC 1123 in UTC.
