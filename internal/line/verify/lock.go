@@ -1,0 +1,334 @@
+package verify
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"kiln"
+	"kiln/internal/deb"
+	"kiln/internal/pgp"
+)
+
+// Open opens a cached blob; an error that is fs.ErrNotExist says that the cache lacks it.
+type Open func(kiln.Digest) (io.ReadCloser, error)
+
+// Problem is one input of a lock that cannot be proven.
+type Problem struct {
+	Input   string // "nginx 1.22.1-9", "InRelease of debian/bookworm"
+	Missing bool   // the cache lacks it; otherwise it is there and wrong
+	Err     error
+}
+
+// LockError lists everything that fails or is missing.
+type LockError struct{ Problems []Problem }
+
+func (e *LockError) Error() string {
+	var missing, wrong []string
+	for _, p := range e.Problems {
+		if p.Missing {
+			missing = append(missing, "  missing: "+p.Input)
+		} else {
+			wrong = append(wrong, "  fails: "+p.Input+": "+p.Err.Error())
+		}
+	}
+	text := fmt.Sprintf("%d inputs of the lock cannot be proven:\n%s", len(e.Problems), strings.Join(append(wrong, missing...), "\n"))
+	if len(wrong) > 0 {
+		text += "\nremove what fails from the cache and fetch it again; if it fails again, make a new lock"
+	}
+	if len(missing) > 0 {
+		text += "\nbuild once with network access, or import the bundle that `kiln lock export` wrote"
+	}
+	return text
+}
+
+// Unwrap returns the reasons, for errors.Is.
+func (e *LockError) Unwrap() []error {
+	var errs []error
+	for _, p := range e.Problems {
+		errs = append(errs, p.Err)
+	}
+	return errs
+}
+
+// maxIndex bounds an unpacked Packages file; the largest public one has 60 MB.
+const maxIndex = 1 << 30
+
+// Lock proves a lock again without network, from cached blobs alone: the
+// signature over each InRelease by a key that is good now, each index named by
+// it, each package named by a signed index with that path, size and digest, and
+// each package's content. Valid-Until is judged by the lock's own date: a lock
+// pins content, and how fresh that was is decided when it is made.
+//
+// It returns one Evidence for each archive and package, and for a base image
+// one that says that only its digest is known. What fails or is missing is
+// listed in a *LockError, completely.
+func Lock(ctx context.Context, lock *kiln.Lock, open func(kiln.Digest) (io.ReadCloser, error), now time.Time) ([]kiln.Evidence, error) {
+	if err := lock.Validate(); err != nil {
+		return nil, fmt.Errorf("verifying lock: %w", err)
+	}
+	c := &checker{lock: lock, open: open, now: now}
+	for i := range lock.Archives {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		c.archive(&lock.Archives[i])
+	}
+	if err := c.contents(ctx); err != nil {
+		return nil, err
+	}
+	if lock.Image != nil {
+		c.evidence = append(c.evidence, pinned(lock.Image))
+	}
+	if len(c.problems) > 0 {
+		return nil, &LockError{c.problems}
+	}
+	return c.evidence, nil
+}
+
+// PinType is the type of evidence for an input of which only the digest is known: integrity, no origin.
+const PinType = "digest-pin"
+
+func pinned(i *kiln.LockedImage) kiln.Evidence {
+	return kiln.Evidence{
+		Header:  kiln.NewHeader("Evidence"),
+		Subject: kiln.Subject{Name: "oci:" + i.Reference, Digest: i.Digest},
+		Type:    PinType, Signers: []string{},
+		Checks: []string{"named by digest in the lock; integrity only, nothing says who made it"},
+	}
+}
+
+type checker struct {
+	lock     *kiln.Lock
+	open     Open
+	now      time.Time
+	evidence []kiln.Evidence
+	problems []Problem
+}
+
+func (c *checker) fail(input string, err error) {
+	c.problems = append(c.problems, Problem{input, errors.Is(err, fs.ErrNotExist), err})
+}
+
+// archive proves one archive and which packages its signed indexes name.
+func (c *checker) archive(a *kiln.LockedArchive) {
+	rel, e, err := c.inRelease(a)
+	if err != nil {
+		c.fail("InRelease of "+a.ID, err)
+		return
+	}
+	c.evidence = append(c.evidence, e)
+	wanted := c.wanted(a)
+	for _, idx := range a.Indexes {
+		if err := c.index(rel, idx, wanted); err != nil {
+			c.fail(idx.Path+" of "+a.ID, err)
+		}
+	}
+	for _, p := range c.lock.Packages {
+		if p.Archive != a.ID {
+			continue
+		}
+		l := wanted[key{p.Name, p.Version, p.Architecture}]
+		if l.err != nil {
+			c.fail(p.Name+" "+p.Version, l.err)
+			continue
+		}
+		c.evidence = append(c.evidence, packageEvidence(&p, e, l.index))
+	}
+}
+
+// inRelease verifies the cached InRelease and compares it with what the lock says about it.
+func (c *checker) inRelease(a *kiln.LockedArchive) (*deb.Release, kiln.Evidence, error) {
+	raw, err := c.read(a.InRelease, pgp.MaxMessage)
+	if err != nil {
+		return nil, kiln.Evidence{}, err
+	}
+	if a.Keyring == "" {
+		return nil, kiln.Evidence{}, errors.New("the lock names no keyring")
+	}
+	keyring, err := c.read(a.Keyring, pgp.MaxKeyring)
+	if err != nil {
+		return nil, kiln.Evidence{}, fmt.Errorf("its keyring: %w", err)
+	}
+	r := Request{
+		Archive: kiln.AptArchive{URI: a.URI, Fingerprints: a.SignedBy, Expired: a.Exception},
+		Suite:   a.Suite, Keyring: keyring, Now: c.now,
+	}
+	if a.Exception == nil {
+		r.fresh = time.Unix(c.lock.Epoch, 0)
+	}
+	rel, e, err := InRelease(raw, r)
+	if err != nil {
+		return nil, e, err
+	}
+	e.Archive = a.ID
+	return rel, e, compare(a, rel, e)
+}
+
+// compare refuses a lock that says something else about an archive than its signed text.
+func compare(a *kiln.LockedArchive, rel *deb.Release, e kiln.Evidence) error {
+	for _, f := range []struct {
+		field          string
+		locked, signed any
+	}{
+		{"codename", a.Codename, rel.Codename},
+		{"date", a.Date, e.SignedAt},
+		{"validUntil", a.ValidUntil, e.ValidUntil},
+	} {
+		if f.locked != f.signed {
+			return fmt.Errorf("the lock says %s %v, signed is %v", f.field, f.locked, f.signed)
+		}
+	}
+	return nil
+}
+
+type key struct{ name, version, architecture string }
+
+// listing is what the signed indexes say about one locked package.
+type listing struct {
+	pkg   *kiln.LockedPackage
+	index kiln.LockedIndex
+	err   error // why it is not listed as locked; nil when it is
+}
+
+var errNotListed = errors.New("no signed index of its archive lists it")
+
+func (c *checker) wanted(a *kiln.LockedArchive) map[key]*listing {
+	m := map[key]*listing{}
+	for i := range c.lock.Packages {
+		if p := &c.lock.Packages[i]; p.Archive == a.ID {
+			m[key{p.Name, p.Version, p.Architecture}] = &listing{pkg: p, err: errNotListed}
+		}
+	}
+	return m
+}
+
+// index proves one Packages file and looks up the wanted packages in it.
+func (c *checker) index(rel *deb.Release, idx kiln.LockedIndex, wanted map[key]*listing) error {
+	signed, ok := rel.SHA256[idx.Path]
+	if !ok {
+		return errors.New("the signed InRelease does not name it")
+	}
+	if signed.Digest != idx.Digest || signed.Size != idx.Size {
+		return fmt.Errorf("the lock says %s with %d bytes, signed is %s with %d", idx.Digest, idx.Size, signed.Digest, signed.Size)
+	}
+	if err := c.content(idx.Digest, idx.Size); err != nil {
+		return err
+	}
+	f, err := c.open(idx.Digest)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r, err := deb.Decompress(f, strings.TrimPrefix(path.Ext(idx.Path), "."), maxIndex)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return deb.ParsePackages(r, func(p *deb.Package) error {
+		if l := wanted[key{p.Name, p.Version, p.Architecture}]; l != nil && l.err != nil {
+			l.index, l.err = idx, differs(l.pkg, p)
+		}
+		return nil
+	})
+}
+
+func differs(locked *kiln.LockedPackage, listed *deb.Package) error {
+	switch {
+	case locked.Digest != listed.SHA256:
+		return fmt.Errorf("the signed index lists it with %s, the lock with %s", listed.SHA256, locked.Digest)
+	case locked.Size != listed.Size:
+		return fmt.Errorf("the signed index lists it with %d bytes, the lock with %d", listed.Size, locked.Size)
+	case locked.Path != path.Clean(listed.Filename):
+		return fmt.Errorf("the signed index lists it at %q, the lock at %q", listed.Filename, locked.Path)
+	}
+	return nil
+}
+
+func packageEvidence(p *kiln.LockedPackage, archive kiln.Evidence, idx kiln.LockedIndex) kiln.Evidence {
+	e := archive
+	origin, _, _ := strings.Cut(p.Archive, "/")
+	e.Subject = kiln.Subject{Name: "apt:" + origin + "/" + p.Name + "@" + p.Version, Digest: p.Digest}
+	e.Signers = slices.Clone(archive.Signers)
+	e.Checks = []string{
+		fmt.Sprintf("listed with this path, size and digest by %s (%s) of %s", idx.Path, idx.Digest.Short(), archive.Subject.Name),
+		"the cached content has this size and digest",
+	}
+	return e
+}
+
+// contents proves the packages' own bytes, several at a time.
+func (c *checker) contents(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	errs := make([]error, len(c.lock.Packages))
+	for i, p := range c.lock.Packages {
+		group.Go(func() error {
+			errs[i] = c.content(p.Digest, p.Size)
+			return ctx.Err()
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i, err := range errs {
+		if err != nil {
+			p := c.lock.Packages[i]
+			c.fail(fmt.Sprintf("%s %s (%s of %s)", p.Name, p.Version, p.Path, p.Archive), err)
+		}
+	}
+	return nil
+}
+
+// content reads a cached blob and compares it with its digest and size.
+func (c *checker) content(want kiln.Digest, size int64) error {
+	f, err := c.open(want)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, io.LimitReader(f, size+1))
+	switch {
+	case err != nil:
+		return err
+	case n != size:
+		return fmt.Errorf("the cached content does not have %d bytes", size)
+	}
+	if got := kiln.DigestSum(h.Sum(nil)); got != want {
+		return fmt.Errorf("the cached content has digest %s instead of %s", got, want)
+	}
+	return nil
+}
+
+// read returns a small cached blob after comparing its digest.
+func (c *checker) read(d kiln.Digest, max int64) ([]byte, error) {
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	f, err := c.open(d)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, max+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case int64(len(b)) > max:
+		return nil, fmt.Errorf("the cached content is larger than %d bytes", max)
+	case kiln.DigestBytes(b) != d:
+		return nil, fmt.Errorf("the cached content has digest %s instead of %s", kiln.DigestBytes(b), d)
+	}
+	return b, nil
+}
