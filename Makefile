@@ -1,0 +1,39 @@
+# `make demo` builds a hardened nginx image from the machine's own signed
+# archives; `make test` passes the tests. Each sets up what it needs.
+GO      ?= go
+BIN     := bin/kiln
+OUT     := out/demo
+STATE   := $(OUT)/state
+PASS    := $(OUT)/passphrase
+
+export CGO_ENABLED ?= 0
+
+.PHONY: all demo test e2e bench lint clean $(BIN)
+
+all: $(BIN)
+
+$(BIN):
+	$(GO) build -trimpath -o $(BIN) ./cmd/kiln
+
+demo:
+	hack/setup.sh build
+	$(MAKE) --no-print-directory $(BIN)
+	hack/demo.sh $(BIN) $(OUT) $(STATE) $(PASS)
+
+test: lint
+	hack/setup.sh test
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m ./...
+
+lint:
+	hack/lint.sh
+
+e2e: $(BIN)
+	hack/setup.sh e2e
+	CGO_ENABLED=0 $(GO) test -tags e2e -timeout 60m -count 1 -v ./e2e/...
+
+bench: $(BIN)
+	hack/setup.sh e2e
+	hack/bench.sh $(BIN)
+
+clean:
+	rm -rf bin out
