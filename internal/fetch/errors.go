@@ -55,8 +55,10 @@ func (e *Error) Unwrap() error { return e.Err }
 func failed(u *url.URL, err error) error {
 	// net/http wraps the reason together with the URL, query included.
 	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
+	if errors.As(err, &wrapped) && errors.Is(err, ErrRedirect) {
 		err = wrapped.Err
+	} else if wrapped != nil {
+		err = fmt.Errorf("no answer from the server: %w", wrapped.Err)
 	}
 	return &Error{clean(u), err}
 }
