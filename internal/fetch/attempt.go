@@ -99,7 +99,13 @@ func (c *Client) ask(ctx context.Context, u *url.URL, have int64, fresh bool) (*
 	if fresh {
 		req.Header.Set("Cache-Control", "no-cache")
 	}
-	return c.http.Do(req)
+	res, err := c.http.Do(req)
+	// net/http wraps the reason together with the URL, query included.
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		return nil, &noAnswer{wrapped.Err}
+	}
+	return res, err
 }
 
 // begin looks at an answer's head: it is an error, the whole, or the rest of what s has.
@@ -231,8 +237,8 @@ func temporary(err error) bool {
 	if errors.Is(err, ErrRedirect) || errors.As(err, &certificate) || errors.As(err, &name) && name.IsNotFound {
 		return false
 	}
-	var network *url.Error // what Do returns: no connection, no name, no TLS, a broken head
-	return errors.As(err, &network)
+	var none *noAnswer
+	return errors.As(err, &none)
 }
 
 // pause is how long to wait after a failed attempt, counted from 1.

@@ -52,16 +52,19 @@ func (e *Error) Error() string { return "fetching " + e.URL + ": " + e.Err.Error
 // Unwrap returns the reason.
 func (e *Error) Unwrap() error { return e.Err }
 
-func failed(u *url.URL, err error) error {
-	// net/http wraps the reason together with the URL, query included.
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) && errors.Is(err, ErrRedirect) {
-		err = wrapped.Err
-	} else if wrapped != nil {
-		err = fmt.Errorf("no answer from the server: %w", wrapped.Err)
+func failed(u *url.URL, err error) error { return &Error{clean(u), err} }
+
+// noAnswer is a request that got no answer at all: no connection, no name, no TLS, a broken head.
+type noAnswer struct{ err error }
+
+func (e *noAnswer) Error() string {
+	if errors.Is(e.err, ErrRedirect) {
+		return e.err.Error()
 	}
-	return &Error{clean(u), err}
+	return "no answer from the server: " + e.err.Error()
 }
+
+func (e *noAnswer) Unwrap() error { return e.err }
 
 // clean prints a URL for people: what may be secret is left out.
 func clean(u *url.URL) string {
