@@ -209,7 +209,7 @@ func (m member) open(limit int64) (io.ReadCloser, error) {
 // WriteMember writes one ar member of a .deb: its header, the content of size
 // bytes, and the padding. The first member must be preceded by ArMagic.
 func WriteMember(w io.Writer, name string, size int64, content io.Reader) error {
-	if _, err := fmt.Fprintf(w, "%-16s%-12d%-6d%-6d%-8o%-10d`\n", name, 0, 0, 0, 0o100644, size); err != nil {
+	if err := WriteHeader(w, name, size); err != nil {
 		return err
 	}
 	if _, err := io.CopyN(w, content, size); err != nil {
@@ -220,6 +220,12 @@ func WriteMember(w io.Writer, name string, size int64, content io.Reader) error 
 		return err
 	}
 	return nil
+}
+
+// WriteHeader writes the 60 bytes that stand before a member of size bytes.
+func WriteHeader(w io.Writer, name string, size int64) error {
+	_, err := fmt.Fprintf(w, "%-16s%-12d%-6d%-6d%-8o%-10d`\n", name, 0, 0, 0, 0o100644, size)
+	return err
 }
 
 // ArMagic begins every .deb.
