@@ -1,0 +1,140 @@
+// Package report tells people what a build did and why: a self-contained HTML
+// page, the canonical record, and the difference of two builds.
+//
+// The page loads nothing: style and script are inside it and named by digest in
+// its content security policy. Everything shown comes from the record, is
+// escaped by html/template, and has its control characters made visible.
+package report
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"io"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"kiln"
+)
+
+var (
+	//go:embed report.html
+	pageText string
+	//go:embed report.css
+	styleText string
+	//go:embed report.js
+	scriptText string
+)
+
+// Command is a command line that a reader can copy, and what it is for.
+type Command struct{ Purpose, Line string }
+
+// Options is what the page says besides the record.
+type Options struct {
+	// Verify are the commands with which anybody checks signature and statements; shown as they are.
+	Verify []Command
+	// Reproduce are the commands that make the same bytes again.
+	Reproduce []Command
+}
+
+// JSON returns the canonical record of the build.
+func JSON(b *kiln.Build) ([]byte, error) {
+	text, err := kiln.Encode(b)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the build record: %w", err)
+	}
+	return text, nil
+}
+
+// HTML writes the page of one build. Stations that did not run are said to be
+// missing. More than one Options are joined.
+func HTML(w io.Writer, b *kiln.Build, options ...Options) error {
+	shown, err := visible(b)
+	if err != nil {
+		return fmt.Errorf("preparing the report: %w", err)
+	}
+	var all Options
+	for _, o := range options {
+		all.Verify = append(all.Verify, o.Verify...)
+		all.Reproduce = append(all.Reproduce, o.Reproduce...)
+	}
+	if err := page.Execute(w, newView(shown, all)); err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	return nil
+}
+
+var page = template.Must(template.New("report.html").Funcs(functions).Parse(pageText))
+
+// visible returns a copy of the record in which no string can reorder or hide
+// the text around it: control and format characters other than line breaks and
+// tabs are written as escapes.
+func visible(b *kiln.Build) (*kiln.Build, error) {
+	text, err := json.Marshal(b)
+	if err != nil {
+		return nil, err
+	}
+	var any any
+	dec := json.NewDecoder(strings.NewReader(string(text)))
+	dec.UseNumber()
+	if err := dec.Decode(&any); err != nil {
+		return nil, err
+	}
+	if text, err = json.Marshal(visibleValue(any)); err != nil {
+		return nil, err
+	}
+	out := new(kiln.Build)
+	return out, json.Unmarshal(text, out)
+}
+
+func visibleValue(v any) any {
+	switch v := v.(type) {
+	case string:
+		return visibleString(v)
+	case []any:
+		for i := range v {
+			v[i] = visibleValue(v[i])
+		}
+		return v
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, value := range v {
+			out[visibleString(key)] = visibleValue(value)
+		}
+		return out
+	}
+	return v
+}
+
+func visibleString(s string) string {
+	hidden := func(r rune) bool {
+		return r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r))
+	}
+	if !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if hidden(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// securityPolicy allows the page's own style and script by digest and nothing else.
+func securityPolicy() string {
+	return fmt.Sprintf("default-src 'none'; style-src 'sha256-%s'; script-src 'sha256-%s'; base-uri 'none'; form-action 'none'",
+		sourceDigest(styleText), sourceDigest(scriptText))
+}
+
+func sourceDigest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
