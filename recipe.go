@@ -190,6 +190,8 @@ type Exception struct {
 	Owner   string `json:"owner" yaml:"owner"`
 	Reason  string `json:"reason" yaml:"reason"`
 	Expires string `json:"expires" yaml:"expires"` // YYYY-MM-DD, the last day it holds
+	// ApprovedBy is who agreed besides the owner; admission policies demand it, recipes do not have it.
+	ApprovedBy string `json:"approvedBy,omitempty" yaml:"-"`
 }
 
 // Waiver is an exception for one objective.
