@@ -46,7 +46,7 @@ func program(t *testing.T, dir string) {
 	}
 }
 
-func (s *signed) key(role string) (attest.Signer, error) { return keys.Load(s.keys, role, passphrase) }
+func (s *signed) key(role string) (*keys.Key, error) { return keys.Load(s.keys, role, passphrase) }
 
 func (s *signed) public(role string) string {
 	path, _ := keys.PublicPath(s.keys, role)

@@ -27,15 +27,11 @@ const maxArchiveMembers = 20_000
 // resolveArchive reads the archive once and computes the manifest that fetchArchive will store.
 func resolveArchive(file, shown, platform string) (kiln.LockedImage, error) {
 	manifest, config, err := archiveImage(file, nil)
+	if err == nil {
+		err = checkPlatform(config, platform)
+	}
 	if err != nil {
 		return kiln.LockedImage{}, fmt.Errorf("reading docker archive %s: %w", shown, err)
-	}
-	want, err := ParsePlatform(platform)
-	if err != nil {
-		return kiln.LockedImage{}, err
-	}
-	if config.OS != want.OS || config.Architecture != want.Architecture {
-		return kiln.LockedImage{}, fmt.Errorf("docker archive %s holds an image for %s/%s, not for %s", shown, config.OS, config.Architecture, platform)
 	}
 	return kiln.LockedImage{Reference: "docker-archive:" + shown, Digest: kiln.DigestBytes(manifest), Size: int64(len(manifest))}, nil
 }
@@ -54,7 +50,7 @@ func fetchArchive(file string, locked kiln.LockedImage, into *Layout) (ocispec.D
 
 // archiveImage returns the manifest made of the archive's only image; with a
 // layout the blobs are stored there too.
-func archiveImage(file string, into *Layout) ([]byte, *ocispec.Image, error) {
+func archiveImage(file string, into *Layout) (manifest, config []byte, err error) {
 	members, list, err := archiveIndex(file)
 	if err != nil {
 		return nil, nil, err
@@ -70,12 +66,12 @@ func archiveImage(file string, into *Layout) ([]byte, *ocispec.Image, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var config ocispec.Image
-	if err := json.Unmarshal(raw, &config); err != nil {
+	var parsed ocispec.Image
+	if err := json.Unmarshal(raw, &parsed); err != nil {
 		return nil, nil, fmt.Errorf("its configuration: %w", err)
 	}
-	if len(config.RootFS.DiffIDs) != len(entry.Layers) {
-		return nil, nil, fmt.Errorf("its configuration knows %d layers, its manifest %d", len(config.RootFS.DiffIDs), len(entry.Layers))
+	if len(parsed.RootFS.DiffIDs) != len(entry.Layers) {
+		return nil, nil, fmt.Errorf("its configuration knows %d layers, its manifest %d", len(parsed.RootFS.DiffIDs), len(entry.Layers))
 	}
 	m := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
@@ -93,8 +89,8 @@ func archiveImage(file string, into *Layout) ([]byte, *ocispec.Image, error) {
 		}
 		m.Layers = append(m.Layers, d)
 	}
-	data, err := json.Marshal(m)
-	return data, &config, err
+	manifest, err = json.Marshal(m)
+	return manifest, raw, err
 }
 
 type archiveMember struct{ offset, size int64 }

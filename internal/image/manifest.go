@@ -121,7 +121,27 @@ func (l *Layout) ForPlatform(desc ocispec.Descriptor, platform string) (ocispec.
 		return choosePlatform(m.Manifests, platform)
 	}
 	desc.MediaType = m.MediaType
-	return desc, nil
+	config, err := l.Read(kiln.Digest(m.Config.Digest), maxManifest)
+	if err != nil {
+		return desc, err
+	}
+	return desc, checkPlatform(config, platform)
+}
+
+// checkPlatform compares an image configuration with the platform asked for.
+func checkPlatform(config []byte, platform string) error {
+	want, err := ParsePlatform(platform)
+	if err != nil {
+		return err
+	}
+	var have ocispec.Platform
+	if err := json.Unmarshal(config, &have); err != nil {
+		return fmt.Errorf("reading the image's configuration: %w", err)
+	}
+	if have.OS != want.OS || have.Architecture != want.Architecture {
+		return fmt.Errorf("the image is for %q/%q, not for %s", have.OS, have.Architecture, platform)
+	}
+	return nil
 }
 
 // choosePlatform picks the one manifest of an index that fits.

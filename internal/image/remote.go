@@ -105,9 +105,34 @@ func resolveRemote(ctx context.Context, ref string, o options, platform string) 
 		}
 		return kiln.LockedImage{Reference: parsed.Name(), Digest: kiln.Digest(desc.Digest), Size: desc.Size}, nil
 	}
+	config, err := smallBlob(parsed.Context(), *m.Config, remoteOptions(ctx, o.insecure))
+	if err == nil {
+		err = checkPlatform(config, platform)
+	}
+	if err != nil {
+		return kiln.LockedImage{}, fmt.Errorf("%s: %w", ref, err)
+	}
 	return kiln.LockedImage{
 		Reference: parsed.Name(), Digest: kiln.DigestBytes(got.Manifest), Size: int64(len(got.Manifest)),
 	}, nil
+}
+
+// smallBlob fetches a configuration into memory; the client checks its digest.
+func smallBlob(repo name.Repository, d ocispec.Descriptor, opts []remote.Option) ([]byte, error) {
+	layer, err := remote.Layer(repo.Digest(string(d.Digest)), opts...)
+	if err != nil {
+		return nil, err
+	}
+	r, err := layer.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	data, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
+	if err == nil && len(data) > maxManifest {
+		err = fmt.Errorf("the configuration has more than %d bytes", maxManifest)
+	}
+	return data, err
 }
 
 // fetchRemote copies one image manifest and its blobs from a registry into l.

@@ -9,7 +9,6 @@ package attest
 
 import (
 	"context"
-	"crypto"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -19,22 +18,7 @@ import (
 
 	"kiln"
 	"kiln/internal/image"
-)
-
-// Signer is a key of one role; *keys.Key is one.
-type Signer interface {
-	crypto.Signer // ECDSA on P-256
-	ID() kiln.Digest
-	Role() string
-}
-
-// Roles that sign, as the keys are named.
-const (
-	roleBuilder = "builder/workstation"
-	roleScanner = "scanner"
-	roleTester  = "tester"
-	roleGate    = "gate"
-	roleRelease = "release"
+	"kiln/internal/keys"
 )
 
 // DefaultIdentity begins the identity of every role where the factory has no address of its own.
@@ -63,7 +47,7 @@ type Input struct {
 // Attest makes, signs and attaches the evidence: provenance, SBOMs, tests and
 // hardening. Every statement names the index and the platform's manifest and
 // is attached to both. sign is asked once for each role that is needed.
-func Attest(ctx context.Context, in Input, sign func(role string) (Signer, error), l *image.Layout) ([]kiln.Statement, error) {
+func Attest(ctx context.Context, in Input, sign func(role string) (*keys.Key, error), l *image.Layout) ([]kiln.Statement, error) {
 	in = in.defaults()
 	var drafts []draft
 	add := func(role, predicateType string, predicate any) error {
@@ -83,17 +67,17 @@ func Attest(ctx context.Context, in Input, sign func(role string) (Signer, error
 		if len(doc.text) == 0 {
 			continue
 		}
-		if err := add(roleScanner, doc.predicateType, json.RawMessage(doc.text)); err != nil {
+		if err := add(keys.RoleScanner, doc.predicateType, json.RawMessage(doc.text)); err != nil {
 			return nil, err
 		}
 	}
 	if in.Build.Trial != nil {
-		if err := add(roleTester, kiln.PredicateTestResult, testResult(in.Build.Trial)); err != nil {
+		if err := add(keys.RoleTester, kiln.PredicateTestResult, testResult(in.Build.Trial)); err != nil {
 			return nil, err
 		}
 	}
 	if in.Build.Hardening != nil {
-		if err := add(roleTester, kiln.PredicateTestResult, hardeningResult(in.Build.Hardening)); err != nil {
+		if err := add(keys.RoleTester, kiln.PredicateTestResult, hardeningResult(in.Build.Hardening)); err != nil {
 			return nil, err
 		}
 	}
@@ -102,7 +86,7 @@ func Attest(ctx context.Context, in Input, sign func(role string) (Signer, error
 
 // Decision signs the verdict with the gate's key and, only when the verdict
 // admits the image, the release with the release key, and attaches both.
-func Decision(ctx context.Context, in Input, v *kiln.Verdict, statements []kiln.Statement, sign func(role string) (Signer, error), l *image.Layout) ([]kiln.Statement, error) {
+func Decision(ctx context.Context, in Input, v *kiln.Verdict, statements []kiln.Statement, sign func(role string) (*keys.Key, error), l *image.Layout) ([]kiln.Statement, error) {
 	in = in.defaults()
 	if err := v.Validate(); err != nil {
 		return nil, fmt.Errorf("attesting the verdict: %w", err)
@@ -110,13 +94,13 @@ func Decision(ctx context.Context, in Input, v *kiln.Verdict, statements []kiln.
 	if v.Subject.Digest != in.Artifact.Index && v.Subject.Digest != in.Artifact.Manifest {
 		return nil, fmt.Errorf("attesting the verdict: it is about %s, the image is %s", v.Subject.Digest, in.Artifact.Index)
 	}
-	summary, err := newDraft(roleGate, kiln.PredicateVerification, in.verification(v, statements))
+	summary, err := newDraft(keys.RoleGate, kiln.PredicateVerification, in.verification(v, statements))
 	if err != nil {
 		return nil, err
 	}
 	drafts := []draft{summary}
 	if v.Decision == kiln.Allow {
-		release, err := newDraft(roleRelease, kiln.PredicateRelease, struct{}{})
+		release, err := newDraft(keys.RoleRelease, kiln.PredicateRelease, struct{}{})
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +114,7 @@ func (in Input) defaults() Input {
 		in.Artifact = in.Build.Artifact
 	}
 	if in.Builder == "" {
-		in.Builder = roleBuilder
+		in.Builder = keys.RoleWorkstation
 	}
 	if in.Identity == "" {
 		in.Identity = DefaultIdentity
@@ -172,12 +156,12 @@ const statementType = "https://in-toto.io/Statement/v1"
 
 // attach signs drafts and attaches each to the index and to the manifest. What
 // was attached before with the same predicate by the same role stays.
-func attach(ctx context.Context, in Input, drafts []draft, sign func(string) (Signer, error), l *image.Layout) ([]kiln.Statement, error) {
+func attach(ctx context.Context, in Input, drafts []draft, sign func(string) (*keys.Key, error), l *image.Layout) ([]kiln.Statement, error) {
 	targets, err := in.targets(l)
 	if err != nil {
 		return nil, err
 	}
-	signers := map[string]Signer{}
+	signers := map[string]*keys.Key{}
 	var out []kiln.Statement
 	var referrers []ocispec.Descriptor
 	for _, d := range drafts {
@@ -214,7 +198,7 @@ func (in Input) targets(l *image.Layout) ([]ocispec.Descriptor, error) {
 	return out, nil
 }
 
-func (in Input) attachOne(d draft, signer Signer, targets []ocispec.Descriptor, l *image.Layout) (kiln.Statement, []ocispec.Descriptor, error) {
+func (in Input) attachOne(d draft, signer *keys.Key, targets []ocispec.Descriptor, l *image.Layout) (kiln.Statement, []ocispec.Descriptor, error) {
 	out := kiln.Statement{
 		Header: kiln.NewHeader("Statement"), PredicateType: d.predicateType, Predicate: d.predicate, Role: d.role, KeyID: signer.ID(),
 		Subject: in.subjects(),

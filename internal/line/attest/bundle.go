@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"kiln"
+	"kiln/internal/keys"
 )
 
 // BundleMediaType is that of a sigstore bundle v0.3 in JSON, as artifact type and as layer.
@@ -54,7 +55,7 @@ type signature struct {
 }
 
 // sign returns the bundle over the statement about the subjects.
-func (d draft) sign(subjects []kiln.Subject, signer Signer) ([]byte, error) {
+func (d draft) sign(subjects []kiln.Subject, signer *keys.Key) ([]byte, error) {
 	s := statement{Type: statementType, PredicateType: d.predicateType, Predicate: d.predicate}
 	for _, sub := range subjects {
 		s.Subject = append(s.Subject, ResourceDescriptor{Name: sub.Name, Digest: digestSet(sub.Digest)})

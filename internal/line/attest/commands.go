@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"kiln"
+	"kiln/internal/keys"
 )
 
 // Command is one command line that checks an image with stock cosign.
@@ -33,12 +34,12 @@ func (c Command) String() string {
 // key gives the public key file of a role.
 func VerifyCommands(ref string, layout bool, key func(role string) string) []Command {
 	list := []struct{ about, role, predicateType string }{
-		{"the release key says that the image may be used", roleRelease, ""},
-		{"the gate admitted it", roleGate, kiln.PredicateVerification},
-		{"what it was built from, and by whom", roleBuilder, kiln.PredicateProvenance},
-		{"what is in it (CycloneDX)", roleScanner, kiln.PredicateCycloneDX},
-		{"what is in it (SPDX)", roleScanner, kiln.PredicateSPDX},
-		{"the results of tests and hardening", roleTester, kiln.PredicateTestResult},
+		{"the release key says that the image may be used", keys.RoleRelease, ""},
+		{"the gate admitted it", keys.RoleGate, kiln.PredicateVerification},
+		{"what it was built from, and by whom", keys.RoleWorkstation, kiln.PredicateProvenance},
+		{"what is in it (CycloneDX)", keys.RoleScanner, kiln.PredicateCycloneDX},
+		{"what is in it (SPDX)", keys.RoleScanner, kiln.PredicateSPDX},
+		{"the results of tests and hardening", keys.RoleTester, kiln.PredicateTestResult},
 	}
 	var out []Command
 	for _, x := range list {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/keys"
 )
 
 // ResourceDescriptor is in-toto's: a name or place with digests.
@@ -218,7 +219,7 @@ type verification struct {
 // observes is still FAILED when it did not allow.
 func (in Input) verification(v *kiln.Verdict, statements []kiln.Statement) verification {
 	out := verification{
-		Verifier: builder{ID: in.Identity + roleGate}, TimeVerified: time.Unix(v.Time, 0).UTC().Format(time.RFC3339),
+		Verifier: builder{ID: in.Identity + keys.RoleGate}, TimeVerified: time.Unix(v.Time, 0).UTC().Format(time.RFC3339),
 		ResourceURI: v.Match, Policy: ResourceDescriptor{Name: v.Rule, Digest: digestSet(v.Policy)},
 		Result: "FAILED", Levels: []string{"FAILED"}, SLSAVersion: "1.2",
 	}
