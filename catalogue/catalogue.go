@@ -1,0 +1,350 @@
+// Package catalogue holds the hardening objectives and profiles as data: what is
+// wanted, why, in which ways it can be had, and which benchmark asks for it. The
+// wording is our own; benchmark ids are cross references, never text.
+//
+// Objectives stand in objectives/*.yaml, profiles in profiles/*.yaml, and the
+// benchmarks with their versions once in benchmarks.yaml.
+package catalogue
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"kiln"
+
+	"github.com/goccy/go-yaml"
+)
+
+//go:embed benchmarks.yaml objectives/*.yaml profiles/*.yaml
+var data embed.FS
+
+// DefaultProfile is used where a recipe names none.
+const DefaultProfile = "container-baseline"
+
+// Catalogue is the checked content of this package.
+type Catalogue struct {
+	objectives map[string]kiln.Control
+	ids        []string // sorted
+	profiles   map[string]profile
+	digest     kiln.Digest
+}
+
+type benchmark struct {
+	Name    string `yaml:"name"`
+	Version string `yaml:"version"`
+}
+
+// objective is an objective as written: references by benchmark key.
+type objective struct {
+	ID          string              `yaml:"id"`
+	Title       string              `yaml:"title"`
+	Rationale   string              `yaml:"rationale"`
+	Severity    string              `yaml:"severity"`
+	Scope       string              `yaml:"scope"`
+	Platforms   []string            `yaml:"platforms"`
+	Applies     *kiln.Applicability `yaml:"applies"`
+	Acknowledge bool                `yaml:"acknowledge"`
+	Variants    []kiln.Variant      `yaml:"variants"`
+	Level       string              `yaml:"level"` // of the CIS references: L1 or L2
+	References  map[string][]string `yaml:"references"`
+	Conflicts   []kiln.Conflict     `yaml:"conflicts"`
+}
+
+// profile names objectives; it takes those of the profile it inherits and may begin with another variant.
+type profile struct {
+	Name        string   `yaml:"name"`
+	Description string   `yaml:"description"`
+	Inherits    string   `yaml:"inherits"`
+	Objectives  []choice `yaml:"objectives"`
+}
+
+// choice is an objective's id, or the id with the variant to begin with.
+type choice struct {
+	ID      string
+	Variant string
+}
+
+// UnmarshalYAML reads both forms.
+func (c *choice) UnmarshalYAML(raw []byte) error {
+	var id string
+	if err := yaml.Unmarshal(raw, &id); err == nil {
+		c.ID = id
+		return nil
+	}
+	var full struct {
+		ID      string `yaml:"id"`
+		Variant string `yaml:"variant"`
+	}
+	if err := strict(raw, &full); err != nil {
+		return err
+	}
+	c.ID, c.Variant = full.ID, full.Variant
+	return nil
+}
+
+func strict(raw []byte, into any) error {
+	return yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(into)
+}
+
+// Load reads and checks the embedded catalogue. An error is a mistake in this program's own data.
+func Load() (*Catalogue, error) {
+	c, err := load(data)
+	if err != nil {
+		return nil, fmt.Errorf("internal error: catalogue: %w", err)
+	}
+	return c, nil
+}
+
+func load(files fs.FS) (*Catalogue, error) {
+	c := &Catalogue{objectives: map[string]kiln.Control{}, profiles: map[string]profile{}}
+	marks := map[string]benchmark{}
+	if err := readFile(files, "benchmarks.yaml", &marks); err != nil {
+		return nil, err
+	}
+	err := eachFile(files, "objectives", func(name string) error {
+		var list []objective
+		if err := readFile(files, name, &list); err != nil {
+			return err
+		}
+		for _, o := range list {
+			if err := c.add(o, marks); err != nil {
+				return fmt.Errorf("%s: objective %s: %w", name, o.ID, err)
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		err = eachFile(files, "profiles", func(name string) error { return c.addProfile(files, name) })
+	}
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(c.ids)
+	for name := range c.profiles {
+		if _, err := c.Profile(name); err != nil {
+			return nil, err
+		}
+	}
+	c.digest, err = kiln.DigestOf(c.content())
+	return c, err
+}
+
+func readFile(files fs.FS, name string, into any) error {
+	raw, err := fs.ReadFile(files, name)
+	if err != nil {
+		return err
+	}
+	if err := strict(raw, into); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+func eachFile(files fs.FS, dir string, fn func(name string) error) error {
+	entries, err := fs.ReadDir(files, dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := fn(path.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Catalogue) add(o objective, marks map[string]benchmark) error {
+	if _, twice := c.objectives[o.ID]; twice {
+		return errors.New("stands twice")
+	}
+	refs, err := references(o, marks)
+	if err != nil {
+		return err
+	}
+	k := kiln.Control{
+		ID: o.ID, Title: o.Title, Rationale: o.Rationale, Severity: o.Severity, Scope: o.Scope, Platforms: o.Platforms,
+		Applies: o.Applies, Variants: o.Variants, References: refs, Conflicts: o.Conflicts, Acknowledge: o.Acknowledge,
+	}
+	if err := k.Validate(); err != nil {
+		return err
+	}
+	c.objectives[o.ID] = k
+	c.ids = append(c.ids, o.ID)
+	return nil
+}
+
+// references writes out benchmark name and version for every id, in a fixed order.
+func references(o objective, marks map[string]benchmark) ([]kiln.Reference, error) {
+	keys := make([]string, 0, len(o.References))
+	for k := range o.References {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	var out []kiln.Reference
+	for _, k := range keys {
+		b, ok := marks[k]
+		if !ok || b.Name == "" || b.Version == "" {
+			return nil, fmt.Errorf("benchmark %q is not in benchmarks.yaml with name and version", k)
+		}
+		for _, id := range o.References[k] {
+			r := kiln.Reference{Benchmark: b.Name, Version: b.Version, ID: id}
+			if strings.HasPrefix(k, "cis-debian") {
+				r.Level = o.Level
+			}
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+func (c *Catalogue) addProfile(files fs.FS, name string) error {
+	var p profile
+	if err := readFile(files, name, &p); err != nil {
+		return err
+	}
+	if p.Name+".yaml" != path.Base(name) || p.Description == "" {
+		return fmt.Errorf("%s: the profile's name is its file's, and it needs a description", name)
+	}
+	c.profiles[p.Name] = p
+	return nil
+}
+
+// content is what the digest is over.
+func (c *Catalogue) content() any {
+	list := make([]kiln.Control, 0, len(c.ids))
+	for _, id := range c.ids {
+		list = append(list, c.objectives[id])
+	}
+	return map[string]any{"objectives": list, "profiles": c.profiles}
+}
+
+// Digest identifies the catalogue's content.
+func (c *Catalogue) Digest() kiln.Digest { return c.digest }
+
+// Objectives returns every objective, sorted by id.
+func (c *Catalogue) Objectives() []kiln.Control {
+	out := make([]kiln.Control, 0, len(c.ids))
+	for _, id := range c.ids {
+		out = append(out, c.objectives[id])
+	}
+	return out
+}
+
+// Objective returns one objective by its id.
+func (c *Catalogue) Objective(id string) (kiln.Control, bool) {
+	k, ok := c.objectives[id]
+	return k, ok
+}
+
+// Profiles returns the profiles' names, sorted, and what they are for.
+func (c *Catalogue) Profiles() (names []string, descriptions map[string]string) {
+	descriptions = map[string]string{}
+	for name, p := range c.profiles {
+		names, descriptions[name] = append(names, name), p.Description
+	}
+	slices.Sort(names)
+	return names, descriptions
+}
+
+// maxInherit bounds the chain of profiles.
+const maxInherit = 10
+
+// Profile returns the objectives of a profile, those it inherits included,
+// sorted by id. Variants stricter than the profile's choice are left out.
+func (c *Catalogue) Profile(name string) ([]kiln.Control, error) {
+	if name == "" {
+		name = DefaultProfile
+	}
+	chosen := map[string]kiln.Control{}
+	if err := c.collect(name, chosen, maxInherit); err != nil {
+		return nil, err
+	}
+	return sorted(chosen), nil
+}
+
+func (c *Catalogue) collect(name string, into map[string]kiln.Control, depth int) error {
+	p, ok := c.profiles[name]
+	if !ok {
+		names, _ := c.Profiles()
+		return fmt.Errorf("no profile %q; there are %s", name, strings.Join(names, ", "))
+	}
+	if depth == 0 {
+		return fmt.Errorf("profile %s inherits itself, or from more than %d profiles", name, maxInherit)
+	}
+	if p.Inherits != "" {
+		if err := c.collect(p.Inherits, into, depth-1); err != nil {
+			return err
+		}
+	}
+	for _, ch := range p.Objectives {
+		k, err := c.from(ch)
+		if err != nil {
+			return fmt.Errorf("profile %s: %w", name, err)
+		}
+		into[k.ID] = k
+	}
+	return nil
+}
+
+// from returns an objective that begins with the chosen variant.
+func (c *Catalogue) from(ch choice) (kiln.Control, error) {
+	k, ok := c.objectives[ch.ID]
+	if !ok {
+		return k, fmt.Errorf("no objective %q in the catalogue", ch.ID)
+	}
+	if ch.Variant == "" {
+		return k, nil
+	}
+	at := slices.IndexFunc(k.Variants, func(v kiln.Variant) bool { return v.ID == ch.Variant })
+	if at < 0 {
+		return k, fmt.Errorf("objective %s has no variant %q", ch.ID, ch.Variant)
+	}
+	k.Variants = k.Variants[at:]
+	return k, nil
+}
+
+func sorted(chosen map[string]kiln.Control) []kiln.Control {
+	out := make([]kiln.Control, 0, len(chosen))
+	for _, k := range chosen {
+		out = append(out, k)
+	}
+	slices.SortFunc(out, func(a, b kiln.Control) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Select returns the objectives of a recipe's hardening section: its profile's,
+// those it includes by id (or id/variant, to begin with that variant), and those
+// that perform the removals it asks for. It is what the harden station takes.
+func (c *Catalogue) Select(h kiln.Hardening) ([]kiln.Control, error) {
+	list, err := c.Profile(h.Profile)
+	if err != nil {
+		return nil, err
+	}
+	chosen := map[string]kiln.Control{}
+	for _, k := range list {
+		chosen[k.ID] = k
+	}
+	for _, item := range h.Include {
+		id, variant, _ := strings.Cut(item, "/")
+		k, err := c.from(choice{id, variant})
+		if err != nil {
+			return nil, fmt.Errorf("hardening.include: %w", err)
+		}
+		chosen[k.ID] = k
+	}
+	for id, asked := range map[string]bool{
+		"unused-packages-absent": h.Remove.Unused, "requested-removals": len(h.Remove.Packages) > 0,
+		"package-manager-absent": h.Remove.PackageManager, "shells-absent": h.Remove.Shell, "documentation-absent": h.Remove.Docs,
+	} {
+		if _, there := chosen[id]; asked && !there {
+			chosen[id] = c.objectives[id]
+		}
+	}
+	return sorted(chosen), nil
+}

@@ -1,0 +1,414 @@
+// Package harden brings a tree and its image configuration to the objectives of
+// a profile, and says for each what was found, what was changed and what holds.
+//
+// An objective has variants, the strictest first; a variant is one or more
+// settings, each a kind (a mechanism) with parameters. Apply takes the first
+// variant that can be had and records why the ones before it could not.
+// There is no undo: the caller hands in a copy-on-write fork and drops it.
+package harden
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"kiln"
+	"kiln/internal/tree"
+)
+
+// Prober runs a program inside the tree and returns what it prints: the way to
+// a program's effective configuration, such as sshd -T. An error, a program that
+// is missing included, makes kinds fall back to reading files.
+type Prober func(ctx context.Context, args ...string) ([]byte, error)
+
+// Input is what Apply and Audit work with.
+type Input struct {
+	Recipe *kiln.Recipe
+	Lock   *kiln.Lock
+	// Controls are the objectives, in any order; the order never changes the result.
+	Controls []kiln.Control
+	Profile  string
+	// Catalogue is the digest of the catalogue that Controls come from.
+	Catalogue kiln.Digest
+	Waivers   []kiln.Waiver
+	Now       time.Time // decides whether waivers have expired
+	Probe     Prober    // may be nil
+	// Before is the tree's digest where the caller already knows it; empty means it is computed.
+	Before kiln.Digest
+	Report kiln.Report // may be nil
+}
+
+// maxRounds bounds the fix point: one change may undo another (a removed account leaves unowned files).
+const maxRounds = 5
+
+// Apply hardens the tree in dir and returns the outcome of every objective,
+// sorted by id. Applying the same input again changes nothing. On an error the
+// tree may be partly changed, never a file half-written: drop the fork.
+func Apply(ctx context.Context, dir string, in Input) (*kiln.HardeningResult, error) {
+	return run(ctx, dir, in, true)
+}
+
+// Audit reports the state of every objective and changes nothing.
+func Audit(ctx context.Context, dir string, in Input) (*kiln.HardeningResult, error) {
+	return run(ctx, dir, in, false)
+}
+
+func run(ctx context.Context, dir string, in Input, change bool) (*kiln.HardeningResult, error) {
+	if err := checkInput(in); err != nil {
+		return nil, err
+	}
+	s, err := newSubject(dir, in)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	before := in.Before
+	if before == "" {
+		if before, err = tree.Digest(dir, s.epoch); err != nil {
+			return nil, fmt.Errorf("digesting the tree before hardening: %w", err)
+		}
+	}
+	config, err := s.imageConfig()
+	if err != nil {
+		return nil, err
+	}
+	s.config = config
+	outcomes, touched, err := s.pursue(ctx, in, change)
+	if err != nil {
+		return nil, err
+	}
+	after := before
+	if touched {
+		if after, err = tree.Digest(dir, s.epoch); err != nil {
+			return nil, fmt.Errorf("digesting the tree after hardening: %w", err)
+		}
+	}
+	return &kiln.HardeningResult{
+		Header: kiln.NewHeader("HardeningResult"), Profile: profileName(in), Catalogue: in.Catalogue,
+		Before: before, After: after, Outcomes: outcomes, Removed: slices.Sorted(slices.Values(s.removed)), Config: *s.config,
+	}, nil
+}
+
+func profileName(in Input) string {
+	if in.Profile == "" {
+		return "none"
+	}
+	return in.Profile
+}
+
+func checkInput(in Input) error {
+	seen := map[string]bool{}
+	for _, c := range in.Controls {
+		if err := c.Validate(); err != nil {
+			return fmt.Errorf("objective %s: %w", c.ID, err)
+		}
+		if seen[c.ID] {
+			return fmt.Errorf("objective %s stands twice in the profile", c.ID)
+		}
+		seen[c.ID] = true
+		for _, v := range c.Variants {
+			for _, set := range v.Settings {
+				if err := Check(set); err != nil {
+					return fmt.Errorf("objective %s, variant %s: %w", c.ID, v.ID, err)
+				}
+			}
+		}
+	}
+	for _, w := range in.Waivers {
+		if err := w.Validate(); err != nil {
+			return fmt.Errorf("waiver of %q: %w", w.Objective, err)
+		}
+	}
+	return checkRemoval(in)
+}
+
+// checkRemoval fails closed where the recipe asks for a removal that no objective performs.
+func checkRemoval(in Input) error {
+	if in.Recipe == nil {
+		return nil
+	}
+	for kind, asked := range removalAsked(&in.Recipe.Hardening.Remove) {
+		if asked && !slices.ContainsFunc(in.Controls, func(c kiln.Control) bool { return uses(c, kind) }) {
+			return fmt.Errorf("the recipe's hardening.remove asks for %s but no objective does it; choose objectives with the catalogue's Select", kind)
+		}
+	}
+	return nil
+}
+
+func uses(c kiln.Control, kind string) bool {
+	return slices.ContainsFunc(c.Variants, func(v kiln.Variant) bool {
+		return slices.ContainsFunc(v.Settings, func(s kiln.Setting) bool { return s.Kind == kind })
+	})
+}
+
+// item is one objective on its way through the rounds.
+type item struct {
+	control kiln.Control
+	phase   int
+	waiver  *kiln.Waiver
+	outcome kiln.Outcome
+	changed map[string]bool
+	start   int // first variant that may be used
+}
+
+func (s *Subject) pursue(ctx context.Context, in Input, change bool) ([]kiln.Outcome, bool, error) {
+	items := s.items(in)
+	touched := false
+	for round := range maxRounds {
+		moved := false
+		for _, it := range items {
+			if err := ctx.Err(); err != nil {
+				return nil, false, err
+			}
+			did, err := s.attend(ctx, it, round == 0, change)
+			if err != nil {
+				return nil, false, fmt.Errorf("objective %s: %w", it.control.ID, err)
+			}
+			moved = moved || did
+			in.Report.Progress(kiln.StationHarden, int64(min(len(items), indexOf(items, it)+1)), int64(len(items)), "objectives")
+		}
+		touched = touched || moved
+		if !moved {
+			break
+		}
+		if round == maxRounds-1 {
+			return nil, false, fmt.Errorf("the objectives undo each other: the tree still changes after %d rounds", maxRounds)
+		}
+	}
+	outcomes := make([]kiln.Outcome, 0, len(items))
+	for _, it := range items {
+		it.outcome.Changed = shorten(it.changed)
+		outcomes = append(outcomes, it.outcome)
+	}
+	slices.SortFunc(outcomes, func(a, b kiln.Outcome) int { return strings.Compare(a.Objective, b.Objective) })
+	return outcomes, touched, nil
+}
+
+func indexOf(items []*item, it *item) int { return slices.Index(items, it) }
+
+// items puts the objectives into the one order in which they are pursued.
+func (s *Subject) items(in Input) []*item {
+	items := make([]*item, 0, len(in.Controls))
+	for _, c := range in.Controls {
+		it := &item{control: c, changed: map[string]bool{}, start: lockedVariant(in.Lock, c)}
+		for _, v := range c.Variants {
+			for _, set := range v.Settings {
+				it.phase = max(it.phase, kinds[set.Kind].phase)
+			}
+		}
+		it.outcome = kiln.Outcome{Objective: c.ID, Title: c.Title, Severity: c.Severity, References: c.References}
+		items = append(items, it)
+	}
+	slices.SortFunc(items, func(a, b *item) int {
+		if a.phase != b.phase {
+			return a.phase - b.phase
+		}
+		return strings.Compare(a.control.ID, b.control.ID)
+	})
+	waive(items, in)
+	return items
+}
+
+// lockedVariant is the first variant that the lock still allows: what a fit has accepted.
+func lockedVariant(l *kiln.Lock, c kiln.Control) int {
+	if l == nil {
+		return 0
+	}
+	for _, lv := range l.Variants {
+		if lv.Objective == c.ID {
+			return max(0, slices.IndexFunc(c.Variants, func(v kiln.Variant) bool { return v.ID == lv.Variant }))
+		}
+	}
+	return 0
+}
+
+// waive attaches waivers that hold; others are named in a warning and ignored.
+func waive(items []*item, in Input) {
+	for i := range in.Waivers {
+		w := &in.Waivers[i]
+		at := slices.IndexFunc(items, func(it *item) bool { return it.control.ID == w.Objective })
+		switch {
+		case at < 0:
+			in.Report.Warn(kiln.StationHarden, fmt.Sprintf("the waiver of %s names no objective of profile %s", w.Objective, profileName(in)))
+		case w.Expired(in.Now):
+			note := fmt.Sprintf("the waiver of %s expired on %s and is ignored; %s may renew it", w.Objective, w.Expires, w.Owner)
+			items[at].outcome.Reason = note
+			in.Report.Warn(kiln.StationHarden, note)
+		default:
+			items[at].waiver = w
+		}
+	}
+}
+
+// attend looks at one objective, changes the tree for it where it may, and reports whether it did.
+func (s *Subject) attend(ctx context.Context, it *item, first, change bool) (bool, error) {
+	if why := s.outOfScope(it.control); why != "" {
+		it.outcome.Before, it.outcome.State, it.outcome.Reason = kiln.NotApplicable, kiln.NotApplicable, why
+		return false, nil
+	}
+	notes := []string{}
+	moved := false
+	var strictest Observation
+	for i := it.start; i < len(it.control.Variants); i++ {
+		v := it.control.Variants[i]
+		obs, err := s.look(v)
+		if err != nil {
+			return moved, err
+		}
+		if i == it.start {
+			strictest = obs
+			if first {
+				it.outcome.Before, it.outcome.Observed, it.outcome.Effective = obs.State, obs.Observed, obs.Source
+			}
+		}
+		if change && it.waiver == nil && obs.State == kiln.NotSatisfied && obs.Blocked == "" {
+			if err := s.perform(v); err != nil {
+				return moved, err
+			}
+			for _, p := range s.takeChanged() {
+				it.changed[p], moved = true, true
+			}
+			if obs, err = s.look(v); err != nil {
+				return moved, err
+			}
+			if obs.State == kiln.NotSatisfied && obs.Blocked == "" {
+				obs.Blocked = "it does not hold after being applied: " + obs.Observed
+			}
+		}
+		if obs.State == kiln.Satisfied || obs.State == kiln.NotApplicable {
+			it.settle(obs, v.ID, notes)
+			return moved, nil
+		}
+		notes = append(notes, reasonOf(v.ID, obs))
+	}
+	it.settle(strictest, "", notes)
+	return moved, nil
+}
+
+func reasonOf(variant string, obs Observation) string {
+	why := obs.Blocked
+	if why == "" {
+		why = obs.Observed
+	}
+	return variant + ": " + why
+}
+
+// settle records what holds now. Notes say why stricter variants do not.
+func (it *item) settle(obs Observation, variant string, notes []string) {
+	o := &it.outcome
+	o.State, o.Variant = obs.State, ""
+	expired := ""
+	if strings.HasPrefix(o.Reason, "the waiver of ") {
+		expired = o.Reason
+	}
+	switch obs.State {
+	case kiln.Satisfied:
+		o.Variant = variant
+	case kiln.NotApplicable, kiln.Unknown:
+		notes = []string{obs.Reason}
+	}
+	if it.waiver != nil {
+		o.Waiver = it.waiver
+		if o.State == kiln.NotSatisfied || o.State == kiln.Unknown {
+			o.State, notes = kiln.Waived, []string{it.waiver.Reason}
+		}
+	}
+	if expired != "" && !slices.Contains(notes, expired) {
+		notes = append([]string{expired}, notes...)
+	}
+	o.Reason = strings.Join(slices.DeleteFunc(notes, func(n string) bool { return n == "" }), "; ")
+}
+
+// outOfScope says why an objective makes no sense for this image, or nothing.
+func (s *Subject) outOfScope(c kiln.Control) string {
+	if c.Scope == "machine" {
+		return "for machines only"
+	}
+	if len(c.Platforms) > 0 && s.lock != nil && s.lock.Distro != "" && !slices.Contains(c.Platforms, s.lock.Distro) {
+		return "not for " + s.lock.Distro
+	}
+	if c.Applies == nil {
+		return ""
+	}
+	if f := c.Applies.File; f != "" && s.lookup(f) == nil {
+		return f + " is not in the image"
+	}
+	if p := c.Applies.Package; p != "" && !s.packages().has(p) {
+		return "package " + p + " is not in the image"
+	}
+	return ""
+}
+
+// look joins the states of a variant's settings: it is satisfied when all are, and not applicable when all are.
+func (s *Subject) look(v kiln.Variant) (Observation, error) {
+	var joined Observation
+	seen := []string{}
+	for i, set := range v.Settings {
+		obs, err := kinds[set.Kind].state(s, set.Params)
+		if err != nil {
+			return obs, fmt.Errorf("variant %s, kind %s: %w", v.ID, set.Kind, err)
+		}
+		if text := obs.Observed; text != "" && !slices.Contains(seen, text) {
+			seen = append(seen, text)
+		}
+		if i == 0 {
+			joined = obs
+			continue
+		}
+		joined = worse(joined, obs)
+	}
+	joined.Observed = strings.Join(seen, "; ")
+	return joined, nil
+}
+
+var gravity = map[string]int{kiln.NotApplicable: 0, kiln.Satisfied: 1, kiln.NotSatisfied: 2, kiln.Unknown: 3}
+
+func worse(a, b Observation) Observation {
+	if gravity[b.State] > gravity[a.State] {
+		a, b = b, a
+	}
+	if a.Blocked == "" && a.State == kiln.NotSatisfied {
+		a.Blocked = b.Blocked
+	}
+	if b.Source != "file" {
+		a.Source = b.Source
+	}
+	return a
+}
+
+// perform applies the settings of a variant that do not hold yet.
+func (s *Subject) perform(v kiln.Variant) error {
+	for _, set := range v.Settings {
+		obs, err := kinds[set.Kind].state(s, set.Params)
+		if err != nil {
+			return err
+		}
+		if obs.State != kiln.NotSatisfied {
+			continue
+		}
+		if err := kinds[set.Kind].apply(s, set.Params); err != nil {
+			return fmt.Errorf("variant %s, kind %s: %w", v.ID, set.Kind, err)
+		}
+	}
+	return nil
+}
+
+// maxChanged bounds the list of touched paths in a document; a removed package alone touches hundreds.
+const maxChanged = 100
+
+func shorten(set map[string]bool) []string {
+	if len(set) == 0 {
+		return nil
+	}
+	out := make([]string, 0, len(set))
+	for p := range set {
+		out = append(out, p)
+	}
+	slices.Sort(out)
+	if len(out) > maxChanged {
+		out = append(out[:maxChanged], fmt.Sprintf("and %d more", len(set)-maxChanged))
+	}
+	return out
+}

@@ -1,0 +1,602 @@
+package harden
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// keyParams: a key of a configuration file has a value.
+type keyParams struct {
+	Path string `json:"path"`
+	Key  string `json:"key"`
+	// Value is what Apply writes.
+	Value string `json:"value"`
+	// Accept is how Value is compared: "equals" (default), "at-most", "at-least" (numbers), "one-of" (Others too),
+	// "umask" (forbids at least the same bits).
+	Accept string   `json:"accept"`
+	Others []string `json:"others"`
+	// Separator is "space" (login.defs) or "equals" (KEY=value).
+	Separator string `json:"separator"`
+}
+
+func (p keyParams) check() error {
+	if p.Key == "" || p.Value == "" || strings.ContainsAny(p.Key+p.Value, "\n") {
+		return errors.New("key and value are one line each")
+	}
+	if !slices.Contains([]string{"space", "equals"}, p.Separator) {
+		return errors.New("separator is space or equals")
+	}
+	if err := checkAccept(p.Accept, p.Value); err != nil {
+		return err
+	}
+	return checkGlobs([]string{p.Path})
+}
+
+func checkAccept(accept, value string) error {
+	switch accept {
+	case "", "equals", "one-of":
+		return nil
+	case "at-most", "at-least":
+		if _, err := strconv.Atoi(value); err != nil {
+			return fmt.Errorf("accept %s needs a number, not %q", accept, value)
+		}
+		return nil
+	case "umask":
+		_, err := octal(value)
+		return err
+	}
+	return fmt.Errorf("accept is equals, one-of, at-most, at-least or umask, not %q", accept)
+}
+
+// accepts compares a value seen with the one wanted.
+func accepts(accept, want string, others []string, seen string) bool {
+	switch accept {
+	case "at-most", "at-least":
+		n, err := strconv.Atoi(seen)
+		w, _ := strconv.Atoi(want)
+		if err != nil {
+			return false
+		}
+		if accept == "at-most" {
+			return n <= w && n >= 0
+		}
+		return n >= w
+	case "umask":
+		have, err := octal(seen)
+		bits, _ := octal(want)
+		return err == nil && have&bits == bits
+	}
+	return strings.EqualFold(seen, want) || slices.ContainsFunc(others, func(o string) bool { return strings.EqualFold(o, seen) })
+}
+
+// keyLine splits one line; ok is false for comments, empty lines and other keys.
+func (p keyParams) keyLine(line string) (value string, ok bool) {
+	text := strings.TrimSpace(line)
+	if text == "" || strings.HasPrefix(text, "#") {
+		return "", false
+	}
+	if p.Separator == "equals" {
+		k, v, found := strings.Cut(text, "=")
+		return strings.Trim(strings.TrimSpace(v), `"'`), found && strings.TrimSpace(k) == p.Key
+	}
+	f := strings.Fields(text)
+	if f[0] != p.Key {
+		return "", false
+	}
+	if len(f) == 1 {
+		return "", true
+	}
+	return strings.Trim(f[1], `"`), true
+}
+
+// value is the one that holds: the last of its lines, as login.defs and shell files are read.
+func (p keyParams) value(data string) (string, bool) {
+	seen, found := "", false
+	for line := range strings.Lines(data) {
+		if v, ok := p.keyLine(line); ok {
+			seen, found = v, true
+		}
+	}
+	return seen, found
+}
+
+func keyState(s *Subject, p keyParams) (Observation, error) {
+	if !s.isFile(p.Path) {
+		return absent(p.Path + " is not in the image"), nil
+	}
+	data, err := s.read(p.Path)
+	if err != nil {
+		return Observation{}, err
+	}
+	v, found := p.value(string(data))
+	switch {
+	case !found:
+		return bad(p.Key + " is not set"), nil
+	case accepts(p.Accept, p.Value, p.Others, v):
+		return good(p.Key + " " + v), nil
+	}
+	return bad(p.Key + " " + v), nil
+}
+
+// keyApply replaces the first line that sets the key, removes the others, and appends where there is none. Comments stay.
+func keyApply(s *Subject, p keyParams) error {
+	data, err := s.read(p.Path)
+	if err != nil {
+		return err
+	}
+	sep := " "
+	if p.Separator == "equals" {
+		sep = "="
+	}
+	return s.write(p.Path, []byte(replaceLine(string(data), p.Key+sep+p.Value, func(line string) bool {
+		_, ok := p.keyLine(line)
+		return ok
+	})), 0o644)
+}
+
+// replaceLine puts line in the place of the first line that matches, drops the other ones, or appends it.
+func replaceLine(data, line string, matches func(string) bool) string {
+	var b strings.Builder
+	done := false
+	for l := range strings.Lines(data) {
+		if !matches(l) {
+			b.WriteString(l)
+			continue
+		}
+		if !done {
+			b.WriteString(line + "\n")
+			done = true
+		}
+	}
+	out := b.String()
+	if done {
+		return out
+	}
+	if out != "" && !strings.HasSuffix(out, "\n") {
+		out += "\n"
+	}
+	return out + line + "\n"
+}
+
+// lineParams: no line of the files matches an expression (comments left out); Apply replaces the match.
+type lineParams struct {
+	Paths   []string `json:"paths"`
+	Match   string   `json:"match"`
+	Replace string   `json:"replace"` // of the match, ${1} allowed; empty removes the match
+	Whole   bool     `json:"whole"`   // the whole line goes
+	// Report only: what Match finds is for the recipe to change.
+	Report string `json:"report"`
+}
+
+func (p lineParams) check() error {
+	if _, err := regexp.Compile(p.Match); err != nil || p.Match == "" {
+		return fmt.Errorf("match: %q is no expression", p.Match)
+	}
+	return checkGlobs(p.Paths)
+}
+
+func comment(line string) bool {
+	t := strings.TrimSpace(line)
+	return strings.HasPrefix(t, "#") && !strings.HasPrefix(t, "#include")
+}
+
+func lineState(s *Subject, p lineParams) (Observation, error) {
+	re := regexp.MustCompile(p.Match)
+	files := s.filesOf(p.Paths)
+	if len(files) == 0 {
+		return absent(strings.Join(p.Paths, ", ") + ": not in the image"), nil
+	}
+	var off []string
+	for _, q := range files {
+		data, err := s.read(q)
+		if err != nil {
+			return Observation{}, err
+		}
+		for line := range strings.Lines(string(data)) {
+			if !comment(line) && re.MatchString(line) {
+				off = append(off, "/"+q+": "+strings.TrimSpace(re.FindString(line)))
+			}
+		}
+	}
+	if len(off) > 0 && p.Report != "" {
+		return blocked(list(off), p.Report), nil
+	}
+	return judge(off, "none"), nil
+}
+
+func (s *Subject) filesOf(patterns []string) []string {
+	return slices.DeleteFunc(s.glob(patterns), func(q string) bool { return !s.isFile(q) })
+}
+
+func lineApply(s *Subject, p lineParams) error {
+	re := regexp.MustCompile(p.Match)
+	for _, q := range s.filesOf(p.Paths) {
+		data, err := s.read(q)
+		if err != nil {
+			return err
+		}
+		var b strings.Builder
+		for line := range strings.Lines(string(data)) {
+			switch {
+			case comment(line) || !re.MatchString(line):
+			case p.Whole:
+				continue
+			default:
+				line = re.ReplaceAllString(line, p.Replace)
+			}
+			b.WriteString(line)
+		}
+		if b.String() != string(data) {
+			if err := s.write(q, []byte(b.String()), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// presentParams: a file has a line; Match says which lines count as it.
+type presentParams struct {
+	Path  string `json:"path"`
+	Line  string `json:"line"`
+	Match string `json:"match"`
+	// Before puts a new line in front of the first line that matches this; empty appends.
+	Before string `json:"before"`
+	// Create makes the file where it is missing, with Mode; otherwise the rule does not apply.
+	Create bool   `json:"create"`
+	Mode   string `json:"mode"`
+	// With makes Create depend on a directory or file that is there.
+	With string `json:"with"`
+}
+
+func (p presentParams) check() error {
+	for _, e := range []string{p.Match, p.Before} {
+		if _, err := regexp.Compile(e); err != nil {
+			return err
+		}
+	}
+	re := regexp.MustCompile(p.Match)
+	if p.Line == "" || p.Match == "" || !re.MatchString(p.Line) {
+		return errors.New("line is one line that match matches")
+	}
+	if p.Create {
+		if _, err := octal(p.Mode); err != nil {
+			return err
+		}
+	}
+	return checkGlobs([]string{p.Path})
+}
+
+func presentState(s *Subject, p presentParams) (Observation, error) {
+	if !s.isFile(p.Path) {
+		if p.Create && (p.With == "" || s.lookup(p.With) != nil) {
+			return bad(p.Path + " is missing"), nil
+		}
+		if p.Create {
+			return absent(p.With + " is not in the image"), nil
+		}
+		return absent(p.Path + " is not in the image"), nil
+	}
+	data, err := s.read(p.Path)
+	if err != nil {
+		return Observation{}, err
+	}
+	re := regexp.MustCompile(p.Match)
+	for line := range strings.Lines(string(data)) {
+		if !comment(line) && re.MatchString(strings.TrimRight(line, "\n")) {
+			return good(strings.TrimSpace(line)), nil
+		}
+	}
+	return bad("no such line in " + p.Path), nil
+}
+
+func presentApply(s *Subject, p presentParams) error {
+	data := []byte{}
+	if s.isFile(p.Path) {
+		var err error
+		if data, err = s.read(p.Path); err != nil {
+			return err
+		}
+	}
+	mode := uint32(0o644)
+	if p.Mode != "" {
+		mode, _ = octal(p.Mode)
+	}
+	text := string(data)
+	if p.Before != "" {
+		re := regexp.MustCompile(p.Before)
+		var b strings.Builder
+		done := false
+		for line := range strings.Lines(text) {
+			if !done && !comment(line) && re.MatchString(line) {
+				b.WriteString(p.Line + "\n")
+				done = true
+			}
+			b.WriteString(line)
+		}
+		if done {
+			return s.write(p.Path, []byte(b.String()), mode)
+		}
+	}
+	return s.write(p.Path, []byte(replaceLine(text, p.Line, func(string) bool { return false })), mode)
+}
+
+// shellUmaskParams: no shell start-up file sets a umask that allows more than Value, and Path sets it.
+type shellUmaskParams struct {
+	Files []string `json:"files"` // patterns looked at
+	Path  string   `json:"path"`  // where Apply writes it when none does
+	With  string   `json:"with"`  // only in images that have this: without a shell nothing reads these files
+	Value string   `json:"value"`
+}
+
+func (p shellUmaskParams) check() error {
+	if _, err := octal(p.Value); err != nil {
+		return err
+	}
+	return checkGlobs(append([]string{p.Path, p.With}, p.Files...))
+}
+
+var umaskLine = regexp.MustCompile(`^(\s*umask\s+)([0-7]{3,4})(\s|;|$)`)
+
+func (p shellUmaskParams) look(s *Subject) (weak []string, set bool, err error) {
+	for _, q := range s.filesOf(append([]string{p.Path}, p.Files...)) {
+		data, err := s.read(q)
+		if err != nil {
+			return nil, false, err
+		}
+		for line := range strings.Lines(string(data)) {
+			m := umaskLine.FindStringSubmatch(line)
+			if m == nil {
+				continue
+			}
+			if accepts("umask", p.Value, nil, m[2]) {
+				set = true
+			} else {
+				weak = append(weak, "/"+q+": "+strings.TrimSpace(line))
+			}
+		}
+	}
+	return weak, set, nil
+}
+
+func shellUmaskState(s *Subject, p shellUmaskParams) (Observation, error) {
+	if s.lookup(p.With) == nil {
+		return absent(p.With + " is not in the image"), nil
+	}
+	weak, set, err := p.look(s)
+	switch {
+	case err != nil:
+		return Observation{}, err
+	case len(weak) > 0:
+		return bad(list(weak)), nil
+	case !set:
+		return bad("no umask is set"), nil
+	}
+	return good("umask " + p.Value), nil
+}
+
+func shellUmaskApply(s *Subject, p shellUmaskParams) error {
+	for _, q := range s.filesOf(append([]string{p.Path}, p.Files...)) {
+		data, err := s.read(q)
+		if err != nil {
+			return err
+		}
+		var b strings.Builder
+		for line := range strings.Lines(string(data)) {
+			if m := umaskLine.FindStringSubmatch(line); m != nil && !accepts("umask", p.Value, nil, m[2]) {
+				line = m[1] + p.Value + line[len(m[1])+len(m[2]):]
+			}
+			b.WriteString(line)
+		}
+		if b.String() != string(data) {
+			if err := s.write(q, []byte(b.String()), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	if _, set, err := p.look(s); err != nil || set {
+		return err
+	}
+	data := []byte{}
+	if s.isFile(p.Path) {
+		var err error
+		if data, err = s.read(p.Path); err != nil {
+			return err
+		}
+	}
+	return s.write(p.Path, []byte(replaceLine(string(data), "umask "+p.Value, func(string) bool { return false })), 0o644)
+}
+
+// sshdParams: a keyword of the SSH server's global section.
+type sshdParams struct {
+	Keyword string   `json:"keyword"`
+	Value   string   `json:"value"`
+	Accept  string   `json:"accept"`
+	Others  []string `json:"others"`
+	// Default is the server's own value, which holds where no line sets the keyword.
+	Default string `json:"default"`
+	// Remove are entries that a comma-separated list must not have; then Value is the list that Apply writes.
+	Remove []string `json:"remove"`
+}
+
+func (p sshdParams) check() error {
+	if p.Keyword == "" || p.Value == "" || strings.ContainsAny(p.Keyword+p.Value, "\n#") {
+		return errors.New("keyword and value are needed")
+	}
+	return checkAccept(p.Accept, p.Value)
+}
+
+const sshdConfig = "/etc/ssh/sshd_config"
+
+// sshdValue asks the program where it can be run, and reads the files as it would otherwise: the first line of the global section wins.
+func (p sshdParams) seen(s *Subject) (value, source string, err error) {
+	if s.probe != nil {
+		if out, err := s.probe(context.Background(), "/usr/sbin/sshd", "-T", "-f", sshdConfig); err == nil {
+			for line := range strings.Lines(string(out)) {
+				k, v, _ := strings.Cut(strings.TrimSpace(line), " ")
+				if strings.EqualFold(k, p.Keyword) {
+					return v, "sshd -T", nil
+				}
+			}
+		}
+	}
+	v, _, err := p.first(s, sshdConfig, 0)
+	if err == nil && v == "" {
+		v = p.Default
+	}
+	return v, "file", err
+}
+
+// first returns the value that wins and the file that sets it.
+func (p sshdParams) first(s *Subject, file string, depth int) (value, at string, err error) {
+	if depth > 16 {
+		return "", "", fmt.Errorf("%s: includes nest deeper than 16", file)
+	}
+	data, err := s.read(file)
+	if err != nil {
+		return "", "", err
+	}
+	for line := range strings.Lines(string(data)) {
+		k, v := sshdLine(line)
+		switch {
+		case strings.EqualFold(k, "match"):
+			return "", "", nil
+		case strings.EqualFold(k, "include"):
+			for pat := range strings.FieldsSeq(v) {
+				for _, inc := range s.filesOf([]string{sshdPath(pat)}) {
+					if v, at, err := p.first(s, inc, depth+1); err != nil || v != "" {
+						return v, at, err
+					}
+				}
+			}
+		case strings.EqualFold(k, p.Keyword) && v != "":
+			return v, file, nil
+		}
+	}
+	return "", "", nil
+}
+
+func sshdPath(p string) string {
+	p = strings.Trim(p, `"`)
+	if !strings.HasPrefix(p, "/") {
+		return "/etc/ssh/" + p
+	}
+	return p
+}
+
+// sshdLine splits "Keyword value" and "Keyword=value"; a comment has no keyword.
+func sshdLine(line string) (keyword, value string) {
+	t := strings.TrimSpace(line)
+	if t == "" || strings.HasPrefix(t, "#") {
+		return "", ""
+	}
+	i := strings.IndexAny(t, " \t=")
+	if i < 0 {
+		return t, ""
+	}
+	return t[:i], strings.TrimSpace(strings.TrimLeft(t[i:], " \t="))
+}
+
+func (p sshdParams) holds(v string) bool {
+	if len(p.Remove) == 0 {
+		return accepts(p.Accept, p.Value, p.Others, v)
+	}
+	for item := range strings.SplitSeq(v, ",") {
+		if slices.ContainsFunc(p.Remove, func(pat string) bool { ok, _ := path.Match(pat, item); return ok }) {
+			return false
+		}
+	}
+	return v != ""
+}
+
+func sshdState(s *Subject, p sshdParams) (Observation, error) {
+	if !s.isFile(sshdConfig) {
+		return absent(sshdConfig + " is not in the image"), nil
+	}
+	v, source, err := p.seen(s)
+	if err != nil {
+		return Observation{}, err
+	}
+	obs := bad(p.Keyword + " " + v)
+	if p.holds(v) {
+		obs = good(p.Keyword + " " + v)
+	}
+	obs.Source = source
+	return obs, nil
+}
+
+// sshdApply changes the line that wins, or puts one at the top of the main file: the first one counts.
+func sshdApply(s *Subject, p sshdParams) error {
+	_, at, err := p.first(s, sshdConfig, 0)
+	if err != nil {
+		return err
+	}
+	if at == "" {
+		data, err := s.read(sshdConfig)
+		if err != nil {
+			return err
+		}
+		return s.write(sshdConfig, []byte(p.Keyword+" "+p.Value+"\n"+string(data)), 0o644)
+	}
+	data, err := s.read(at)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	done := false
+	for line := range strings.Lines(string(data)) {
+		if k, _ := sshdLine(line); !done && strings.EqualFold(k, p.Keyword) {
+			line, done = p.Keyword+" "+p.Value+"\n", true
+		}
+		b.WriteString(line)
+	}
+	return s.write(at, []byte(b.String()), 0o644)
+}
+
+// presenceParams: at least one of the paths is there where the image needs it.
+type presenceParams struct {
+	Paths []string `json:"paths"`
+	// WhenPackages are packages of the recipe that make the rule apply; empty means always.
+	WhenPackages []string `json:"whenPackages"`
+	// WhenEnv is an environment variable that does.
+	WhenEnv string `json:"whenEnv"`
+	Least   int64  `json:"least"` // bytes
+	Remedy  string `json:"remedy"`
+}
+
+func (p presenceParams) check() error {
+	if p.Remedy == "" {
+		return errors.New("remedy: says what to do")
+	}
+	return checkGlobs(p.Paths)
+}
+
+func (p presenceParams) applies(s *Subject) bool {
+	if len(p.WhenPackages) == 0 && p.WhenEnv == "" {
+		return true
+	}
+	for _, kv := range s.config.Env {
+		if p.WhenEnv != "" && strings.HasPrefix(kv, p.WhenEnv+"=") {
+			return true
+		}
+	}
+	return slices.ContainsFunc(p.WhenPackages, func(n string) bool { return s.requested(n) || s.lockedRequest(n) })
+}
+
+func presenceState(s *Subject, p presenceParams) (Observation, error) {
+	if !p.applies(s) {
+		return absent("nothing in the recipe asks for it"), nil
+	}
+	for _, q := range p.Paths {
+		if e := s.lookup(q); e != nil && (e.Type == 'd' || s.size(e) >= p.Least) {
+			return good(q), nil
+		}
+	}
+	return blocked("missing: "+list(p.Paths), p.Remedy), nil
+}
