@@ -29,7 +29,11 @@ type view struct {
 	Timeline []bar
 	Total    int64
 	Packages []packageRow
-	Outcomes []kiln.Outcome
+	// PackageText counts the packages by why they are there.
+	PackageText string
+	// Notable outcomes need attention or changed something; Quiet ones held already or do not apply.
+	Notable  []kiln.Outcome
+	Quiet    []kiln.Outcome
 	States   []stateCount
 	Waivers  []kiln.Outcome
 	Kinds    []kindCount
@@ -88,6 +92,7 @@ func newView(b *kiln.Build, o Options) *view {
 	v.Headline = newHeadline(b)
 	v.Timeline, v.Total = timeline(b.Stations)
 	v.Packages = packageRows(b.Lock)
+	v.PackageText = packageText(v.Packages)
 	v.hardening()
 	v.bill()
 	v.layers()
@@ -192,6 +197,17 @@ func packageRows(l *kiln.Lock) []packageRow {
 	return out
 }
 
+func packageText(rows []packageRow) string {
+	count := map[string]int{}
+	var size int64
+	for _, r := range rows {
+		count[r.Group]++
+		size += r.Size
+	}
+	return fmt.Sprintf("%d requested by the recipe, %d that those need, %d of the base: %s to download.",
+		count["requested"], count["needed"], count["base"], bytesText(size))
+}
+
 // stateOrder puts what needs attention first.
 var stateOrder = []string{kiln.NotSatisfied, kiln.Unknown, kiln.Waived, kiln.Satisfied, kiln.NotApplicable}
 
@@ -200,14 +216,21 @@ func (v *view) hardening() {
 	if h == nil {
 		return
 	}
-	v.Outcomes = slices.Clone(h.Outcomes)
+	outcomes := slices.Clone(h.Outcomes)
 	severity := []string{"high", "medium", "low"}
-	slices.SortStableFunc(v.Outcomes, func(a, b kiln.Outcome) int {
+	slices.SortStableFunc(outcomes, func(a, b kiln.Outcome) int {
 		return cmp.Or(
 			cmp.Compare(slices.Index(stateOrder, a.State), slices.Index(stateOrder, b.State)),
 			cmp.Compare(slices.Index(severity, a.Severity), slices.Index(severity, b.Severity)),
 			cmp.Compare(a.Objective, b.Objective))
 	})
+	for _, o := range outcomes {
+		if quiet := o.State == kiln.NotApplicable || o.State == kiln.Satisfied && !changed(o); quiet {
+			v.Quiet = append(v.Quiet, o)
+		} else {
+			v.Notable = append(v.Notable, o)
+		}
+	}
 	at := 0
 	for _, state := range stateOrder {
 		n := h.Count(state)
@@ -223,6 +246,11 @@ func (v *view) hardening() {
 			v.Waivers = append(v.Waivers, o)
 		}
 	}
+}
+
+// changed reports whether hardening had to do something for the objective.
+func changed(o kiln.Outcome) bool {
+	return len(o.Changed) > 0 || o.State == kiln.Satisfied && o.Before != o.State
 }
 
 func (v *view) bill() {
@@ -298,7 +326,7 @@ func facts(b *kiln.Build, v *view) []fact {
 		out = append(out, fact{fmt.Sprintf("%d of %d", passed(t), len(t.Tests)), "tests passed", t.Result})
 	}
 	if b.Lock != nil && len(b.Lock.Packages) > 0 {
-		out = append(out, fact{fmt.Sprint(len(b.Lock.Packages)), "packages, all signed for", ""})
+		out = append(out, fact{fmt.Sprint(len(b.Lock.Packages)), "packages", ""})
 	}
 	if b.Bill != nil {
 		n := len(b.Bill.Unowned) + len(b.Bill.Missing) + len(b.Bill.Modified)
@@ -353,7 +381,7 @@ func contents(v *view) []content {
 var functions = template.FuncMap{
 	"bytes": bytesText, "millis": millisText, "date": dateText, "day": dayText, "short": shortText, "fingerprint": fingerprintText,
 	"mark": markText, "state": stateText, "stateWord": stateWord, "join": strings.Join, "predicate": predicateText,
-	"base": path.Base, "plural": plural, "command": commandText,
+	"base": path.Base, "plural": plural, "command": commandText, "changed": changed,
 }
 
 func bytesText(n int64) string {
