@@ -189,6 +189,9 @@ func (a *privateApt) run(name string, args ...string) (string, error) {
 
 // first returns the first of alternatives "a|b" that the release has.
 func (a *privateApt) first(names string) string {
+	if !strings.Contains(names, "|") {
+		return names
+	}
 	for n := range strings.SplitSeq(names, "|") {
 		if out, err := a.run("apt-cache", "policy", n); err == nil && strings.Contains(out, "Candidate: ") && !strings.Contains(out, "Candidate: (none)") {
 			return n

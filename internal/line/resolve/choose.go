@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -68,7 +69,8 @@ func (u *universe) solve(all []*request, recommends bool) ([]*pkg, error) {
 	return marked, nil
 }
 
-// baseRequests are the roots of the minimal base, by name.
+// baseRequests are the roots of the minimal base: the essential packages and
+// apt, then the required ones, each in the order of the archives.
 func baseRequests(u *universe) []*request {
 	names := map[int32]string{}
 	for _, f := range u.files {
@@ -95,7 +97,15 @@ func baseRequests(u *universe) []*request {
 		}
 		all = append(all, &request{version: p.best, why: why})
 	}
-	slices.SortFunc(all, func(a, b *request) int { return int(a.version.pkg.id - b.version.pkg.id) })
+	later := func(r *request) int {
+		if r.why == "required" && r.version.Name != "apt" {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(all, func(a, b *request) int {
+		return cmp.Or(later(a)-later(b), int(a.version.pkg.id-b.version.pkg.id))
+	})
 	return all
 }
 

@@ -1,8 +1,6 @@
 package resolve
 
-import (
-	"slices"
-)
+import "slices"
 
 // Scores as apt's problem resolver gives them.
 const (

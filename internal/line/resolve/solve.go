@@ -1,9 +1,6 @@
 package resolve
 
-import (
-	"slices"
-	"sort"
-)
+import "slices"
 
 // maxDepth is where apt, too, stops following dependencies.
 const maxDepth = 3000
@@ -37,7 +34,6 @@ func (s *solver) solve(requests []*request) bool {
 		p.fixed = true
 		s.markInstall(p, false, 0, true)
 	}
-	sort.Slice(roots, func(i, j int) bool { return roots[i].id < roots[j].id })
 	for _, p := range roots {
 		s.markInstall(p, true, 0, true)
 	}
