@@ -26,12 +26,16 @@ const (
 
 // Archive is an opened .deb, deb(5) format 2.x. It reads the file only when asked.
 type Archive struct {
+	// Date is when the package was built, Unix seconds, as its ar header says; 0 if it does not.
+	Date int64
+
 	control, data member
 }
 
 type member struct {
 	name string
 	kind string // of compression
+	date int64
 	body *io.SectionReader
 }
 
@@ -52,7 +56,7 @@ func OpenArchive(f io.ReaderAt, size int64) (*Archive, error) {
 	if err := checkFormat(version); err != nil {
 		return nil, fmt.Errorf("reading .deb: %w", err)
 	}
-	a := &Archive{}
+	a := &Archive{Date: version.date}
 	if a.control, err = r.tar("control.tar"); err != nil {
 		return nil, fmt.Errorf("reading .deb: %w", err)
 	}
@@ -121,7 +125,11 @@ func (r *arReader) next() (member, error) {
 	if err != nil || n < 0 || n > r.size-r.at-arHeader {
 		return member{}, fmt.Errorf("ar member %.20q at byte %d: its size %.10q does not fit into the file", name, r.at, h[48:58])
 	}
-	m := member{name: name, body: io.NewSectionReader(r.f, r.at+arHeader, n)}
+	date, err := strconv.ParseInt(strings.TrimRight(string(h[16:28]), " "), 10, 64)
+	if err != nil || date < 0 {
+		date = 0
+	}
+	m := member{name: name, date: date, body: io.NewSectionReader(r.f, r.at+arHeader, n)}
 	r.at += arHeader + n + n%2
 	return m, nil
 }
@@ -206,10 +214,19 @@ func (m member) open(limit int64) (io.ReadCloser, error) {
 	return r, nil
 }
 
+// ArMagic begins every .deb.
+const ArMagic = arMagic
+
+// WriteHeader writes the 60 bytes that stand before a member of size bytes.
+func WriteHeader(w io.Writer, name string, date, size int64) error {
+	_, err := fmt.Fprintf(w, "%-16s%-12d%-6d%-6d%-8o%-10d`\n", name, date, 0, 0, 0o100644, size)
+	return err
+}
+
 // WriteMember writes one ar member of a .deb: its header, the content of size
-// bytes, and the padding. The first member must be preceded by ArMagic.
-func WriteMember(w io.Writer, name string, size int64, content io.Reader) error {
-	if err := WriteHeader(w, name, size); err != nil {
+// bytes, and the padding. The first member stands behind ArMagic.
+func WriteMember(w io.Writer, name string, date, size int64, content io.Reader) error {
+	if err := WriteHeader(w, name, date, size); err != nil {
 		return err
 	}
 	if _, err := io.CopyN(w, content, size); err != nil {
@@ -221,12 +238,3 @@ func WriteMember(w io.Writer, name string, size int64, content io.Reader) error 
 	}
 	return nil
 }
-
-// WriteHeader writes the 60 bytes that stand before a member of size bytes.
-func WriteHeader(w io.Writer, name string, size int64) error {
-	_, err := fmt.Fprintf(w, "%-16s%-12d%-6d%-6d%-8o%-10d`\n", name, 0, 0, 0, 0o100644, size)
-	return err
-}
-
-// ArMagic begins every .deb.
-const ArMagic = arMagic

@@ -68,7 +68,7 @@ func arOf(t *testing.T, members ...arMember) []byte {
 	t.Helper()
 	b := bytes.NewBufferString(ArMagic)
 	for _, m := range members {
-		okay(t, WriteMember(b, m.name, int64(len(m.body)), bytes.NewReader(m.body)))
+		okay(t, WriteMember(b, m.name, 1700000000, int64(len(m.body)), bytes.NewReader(m.body)))
 	}
 	return b.Bytes()
 }
@@ -87,6 +87,9 @@ func TestOpenArchiveReadsEveryCompression(t *testing.T) {
 			okay(t, err)
 			files, err := a.Control()
 			okay(t, err)
+			if a.Date != 1700000000 {
+				t.Errorf("built at %d", a.Date)
+			}
 			if string(files["control"]) != sampleControl || files["postinst"] == nil {
 				t.Errorf("control files are %q", files)
 			}

@@ -156,7 +156,7 @@ func writeRepacked(f *os.File, o opened) error {
 	if _, err := io.WriteString(f, deb.ArMagic); err != nil {
 		return err
 	}
-	if err := deb.WriteMember(f, "debian-binary", 4, strings.NewReader("2.0\n")); err != nil {
+	if err := deb.WriteMember(f, "debian-binary", o.Date, 4, strings.NewReader("2.0\n")); err != nil {
 		return err
 	}
 	control, err := o.ControlTar()
@@ -181,7 +181,7 @@ func writePacked(f *os.File, name string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if err := deb.WriteMember(f, name, 0, bytes.NewReader(nil)); err != nil {
+	if err := deb.WriteMember(f, name, 0, 0, bytes.NewReader(nil)); err != nil {
 		return err
 	}
 	z := encoders.Get().(*zstd.Encoder)
@@ -201,7 +201,7 @@ func writePacked(f *os.File, name string, r io.Reader) error {
 	}
 	const header = 60
 	var h bytes.Buffer
-	if err := deb.WriteHeader(&h, name, end-start-header); err != nil {
+	if err := deb.WriteHeader(&h, name, 0, end-start-header); err != nil {
 		return err
 	}
 	if _, err := f.WriteAt(h.Bytes(), start); err != nil {

@@ -16,6 +16,7 @@ type pkg struct {
 	index   int               // in the lock
 	control map[string][]byte // control.tar
 	meta    *deb.Package
+	built   int64           // Unix seconds
 	confs   map[string]bool // configuration files, as shipped, without the slash
 
 	// What unpacking found; written by the one worker that unpacks the package.
@@ -49,6 +50,7 @@ func (p *pkg) take(a *deb.Archive) error {
 		return fmt.Errorf("the .deb is %s %s %s, the lock says %s %s %s",
 			meta.Name, meta.Version, meta.Architecture, p.Name, p.Version, p.Architecture)
 	}
+	p.built = a.Date
 	p.control, p.meta, p.confs = files, meta, conffiles(files["conffiles"])
 	return nil
 }

@@ -3,6 +3,8 @@ package assemble
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path"
 	"strings"
 
@@ -212,3 +214,21 @@ func writeAll(fd int, data []byte) error {
 }
 
 func notExist(err error) bool { return errors.Is(err, unix.ENOENT) }
+
+// writeFrom makes a new file with the content of r, owned by root, mode 0644.
+func (p *place) writeFrom(name string, r io.Reader) error {
+	fd, err := p.create(name)
+	if err != nil {
+		return fmt.Errorf("creating %s: %w", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := io.Copy(f, r); err != nil {
+		f.Close()
+		return fmt.Errorf("writing %s: %w", name, err)
+	}
+	if err := f.Chmod(0o644); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
