@@ -146,8 +146,11 @@ type crossCheck struct {
 
 func crossChecks(b *kiln.Bill) []crossCheck {
 	return []crossCheck{
-		{"unowned", b.Unowned}, {"missing", b.Missing}, {"modified", b.Modified},
-		{"replaced", b.Replaced}, {"unreadable", b.Unreadable},
+		{"unowned", b.Unowned},
+		{"missing", b.Missing},
+		{"modified", b.Modified},
+		{"replaced", b.Replaced},
+		{"unreadable", b.Unreadable},
 	}
 }
 

@@ -24,7 +24,7 @@ const (
 	infoDir    = "var/lib/dpkg/info/"
 )
 
-// installed is one package that dpkg counts as installed.
+// installed is one package whose files dpkg has put into the tree.
 type installed struct {
 	name, version, architecture string
 	source, sourceVersion       string
@@ -112,7 +112,11 @@ func (r *databaseReader) status() error {
 		return err
 	}
 	return stanzas(text, func(field map[string]string) error {
-		if want := strings.Fields(field["Status"]); len(want) != 3 || want[2] != "installed" {
+		// A package counts as soon as its files are unpacked: half-configured software can be attacked as well.
+		switch words := strings.Fields(field["Status"]); {
+		case len(words) != 3:
+			return fmt.Errorf("%s: package %q has no proper status (%q)", statusFile, clip(field["Package"]), clip(field["Status"]))
+		case words[2] == "not-installed", words[2] == "config-files":
 			return nil
 		}
 		p, err := newInstalled(field)

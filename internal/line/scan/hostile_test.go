@@ -124,6 +124,7 @@ func TestBrokenDatabase(t *testing.T) {
 	for what, files := range map[string]map[string]string{
 		"package without a version": {"var/lib/dpkg/status": "Package: p\nStatus: install ok installed\nArchitecture: all\n"},
 		"name that is a path":       {"var/lib/dpkg/status": "Package: ../../p\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n"},
+		"no status":                 {"var/lib/dpkg/status": "Package: p\nArchitecture: all\nVersion: 1\n"},
 		"endless line":              {"var/lib/dpkg/status": "Package: p\nDescription: " + strings.Repeat("x", 2<<20)},
 		"directory instead":         {"var/lib/dpkg/status/x": ""},
 		"link that loops":           {"var/lib/dpkg/status@": "status"},

@@ -299,6 +299,23 @@ func TestGoProgram(t *testing.T) {
 	}
 }
 
+// A package whose configuration failed is there all the same; one of which only configuration is left is not.
+func TestPackageStates(t *testing.T) {
+	for status, listed := range map[string]bool{
+		"install ok installed": true, "hold ok installed": true, "install ok unpacked": true, "install reinstreq half-installed": true,
+		"install ok triggers-pending": true, "deinstall ok config-files": false, "purge ok not-installed": false,
+	} {
+		dir := plant(t, map[string]string{"var/lib/dpkg/status": "Package: p\nStatus: " + status + "\nArchitecture: all\nVersion: 1\n"})
+		bill, err := scan.Tree(t.Context(), dir, scan.Input{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(bill.Components) == 1; got != listed {
+			t.Errorf("%q: listed %v, want %v", status, got, listed)
+		}
+	}
+}
+
 // A distroless image keeps one status file a package and has checksums only.
 func TestDistroless(t *testing.T) {
 	dir := plant(t, map[string]string{
