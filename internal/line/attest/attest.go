@@ -85,7 +85,9 @@ func Attest(ctx context.Context, in Input, sign func(role string) (*keys.Key, er
 }
 
 // Decision signs the verdict with the gate's key and, only when the verdict
-// admits the image, the release with the release key, and attaches both.
+// admits the image, the release with the release key, and attaches both. An
+// earlier decision about the same image gives way: a denial takes the release
+// signature back.
 func Decision(ctx context.Context, in Input, v *kiln.Verdict, statements []kiln.Statement, sign func(role string) (*keys.Key, error), l *image.Layout) ([]kiln.Statement, error) {
 	in = in.defaults()
 	if err := v.Validate(); err != nil {
@@ -93,6 +95,9 @@ func Decision(ctx context.Context, in Input, v *kiln.Verdict, statements []kiln.
 	}
 	if v.Subject.Digest != in.Artifact.Index && v.Subject.Digest != in.Artifact.Manifest {
 		return nil, fmt.Errorf("attesting the verdict: it is about %s, the image is %s", v.Subject.Digest, in.Artifact.Index)
+	}
+	if err := l.DropReferrersIf(isDecision, in.Artifact.Index, in.Artifact.Manifest); err != nil {
+		return nil, fmt.Errorf("withdrawing the earlier decision: %w", err)
 	}
 	summary, err := newDraft(keys.RoleGate, kiln.PredicateVerification, in.verification(v, statements))
 	if err != nil {
@@ -107,6 +112,12 @@ func Decision(ctx context.Context, in Input, v *kiln.Verdict, statements []kiln.
 		drafts = append(drafts, release)
 	}
 	return attach(ctx, in, drafts, sign, l)
+}
+
+// isDecision tells referrers that Decision makes from all others.
+func isDecision(d ocispec.Descriptor) bool {
+	t := d.Annotations[annotationPredicate]
+	return d.ArtifactType == BundleMediaType && (t == kiln.PredicateVerification || t == kiln.PredicateRelease)
 }
 
 func (in Input) defaults() Input {

@@ -1,10 +1,10 @@
 package attest
 
 import (
-	"fmt"
-	"net/url"
 	"strings"
 	"time"
+
+	"github.com/package-url/packageurl-go"
 
 	"kiln"
 	"kiln/internal/keys"
@@ -133,14 +133,17 @@ func imageURI(ref string) string {
 	return "oci://" + ref
 }
 
-// purl is the package URL of a .deb.
+// purl is the package URL of a .deb, as the SBOM writes it (without the source package).
 func purl(lock *kiln.Lock, p kiln.LockedPackage) string {
-	namespace, _, _ := strings.Cut(lock.Distro, "-")
-	if namespace == "" {
-		namespace = "debian"
+	vendor, _, _ := strings.Cut(lock.Distro, "-")
+	if vendor == "" {
+		vendor = "debian"
 	}
-	version := strings.ReplaceAll(url.PathEscape(p.Version), ":", "%3A")
-	return fmt.Sprintf("pkg:deb/%s/%s@%s?arch=%s", namespace, url.PathEscape(p.Name), strings.ReplaceAll(version, "+", "%2B"), p.Architecture)
+	qualifiers := map[string]string{"arch": p.Architecture}
+	if lock.Distro != "" {
+		qualifiers["distro"] = lock.Distro
+	}
+	return packageurl.NewPackageURL(packageurl.TypeDebian, vendor, p.Name, p.Version, packageurl.QualifiersFromMap(qualifiers), "").ToString()
 }
 
 // testResultPredicate is in-toto's test-result v0.1.
