@@ -39,6 +39,11 @@ func start(ctx context.Context, s Spec) (*Box, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", context.Cause(ctx))
 	}
+	if len(s.Args) == 0 {
+		if _, err := pauseFile(); err != nil { // while /proc is in sight
+			return nil, fmt.Errorf("sandbox: making the first process: %w", err)
+		}
+	}
 	b := &Box{done: make(chan struct{}), pidfd: -1, spec: s, caps: caps}
 	ready := make(chan error, 1)
 	onThread(func() { b.life(ctx, ready) })
@@ -188,7 +193,19 @@ func (w *builder) unshare() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
 	}
+	if w.spec.Network == NetworkNone {
+		w.openLowPorts()
+	}
 	return nil
+}
+
+// openLowPorts lets every user of the new network listen below 1024, as
+// container engines do.
+func (w *builder) openLowPorts() {
+	const file = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
+	if err := os.WriteFile(file, []byte("0"), 0); err != nil {
+		w.notes = append(w.notes, "ports below 1024 need CAP_NET_BIND_SERVICE here: "+err.Error())
+	}
 }
 
 // tidy removes what the box left in a tree that stays, and the thread's hold on
