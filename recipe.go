@@ -3,37 +3,61 @@ package kiln
 // Recipe says what image is wanted. A user writes it as YAML (kiln.yaml);
 // internal/line/recipe reads it strictly and expands its variables.
 type Recipe struct {
-	Header      `yaml:",inline"`
-	Name        string              `json:"name" yaml:"name"`
-	Version     string              `json:"version,omitempty" yaml:"version,omitempty"`
-	Description string              `json:"description,omitempty" yaml:"description,omitempty"`
-	Variables   map[string]Variable `json:"variables,omitempty" yaml:"variables,omitempty"`
-	Base        Base                `json:"base" yaml:"base"`
+	Header `yaml:",inline"`
+	// Name is what the image is called and published under: a-z 0-9 . _ - /.
+	Name string `json:"name" yaml:"name"`
+	// Version becomes a tag and a label; it says nothing about packages.
+	Version string `json:"version,omitempty" yaml:"version,omitempty"`
+	// Description is one line for people; it becomes a label.
+	Description string `json:"description,omitempty" yaml:"description,omitempty"`
+	// Variables are values that --var NAME=VALUE may change.
+	Variables map[string]Variable `json:"variables,omitempty" yaml:"variables,omitempty"`
+	Base      Base                `json:"base" yaml:"base"`
 	// Platform is os/arch; empty means the machine's own.
 	Platform string `json:"platform,omitempty" yaml:"platform,omitempty"`
 
-	Packages   []PackageRequest `json:"packages,omitempty" yaml:"packages,omitempty"`
-	Recommends bool             `json:"recommends,omitempty" yaml:"recommends,omitempty"`
-	Pins       []Pin            `json:"pins,omitempty" yaml:"pins,omitempty"`
-	Groups     []GroupSpec      `json:"groups,omitempty" yaml:"groups,omitempty"`
-	Users      []UserSpec       `json:"users,omitempty" yaml:"users,omitempty"`
-	Files      []FileSpec       `json:"files,omitempty" yaml:"files,omitempty"`
-	Steps      []Step           `json:"steps,omitempty" yaml:"steps,omitempty"`
+	// Packages are Debian packages to install, with what they depend on.
+	Packages []PackageRequest `json:"packages,omitempty" yaml:"packages,omitempty"`
+	// Recommends installs recommended packages too; default false.
+	Recommends bool `json:"recommends,omitempty" yaml:"recommends,omitempty"`
+	// Pins prefer versions, as apt_preferences(5) does.
+	Pins []Pin `json:"pins,omitempty" yaml:"pins,omitempty"`
+	// Groups and then users are made before files are placed and steps run.
+	Groups []GroupSpec `json:"groups,omitempty" yaml:"groups,omitempty"`
+	// Users are accounts to create; packages make their own.
+	Users []UserSpec `json:"users,omitempty" yaml:"users,omitempty"`
+	// Files are put into the image after packages are configured, in this order.
+	Files []FileSpec `json:"files,omitempty" yaml:"files,omitempty"`
+	// Steps run after files are placed, in this order.
+	Steps []Step `json:"steps,omitempty" yaml:"steps,omitempty"`
 
-	Entrypoint  []string          `json:"entrypoint,omitempty" yaml:"entrypoint,omitempty"`
-	Command     []string          `json:"command,omitempty" yaml:"command,omitempty"`
-	User        string            `json:"user,omitempty" yaml:"user,omitempty"`
-	WorkDir     string            `json:"workdir,omitempty" yaml:"workdir,omitempty"`
-	Env         map[string]string `json:"env,omitempty" yaml:"env,omitempty"`
-	Ports       []string          `json:"ports,omitempty" yaml:"ports,omitempty"`
-	Volumes     []string          `json:"volumes,omitempty" yaml:"volumes,omitempty"`
-	Labels      map[string]string `json:"labels,omitempty" yaml:"labels,omitempty"`
-	StopSignal  string            `json:"stopSignal,omitempty" yaml:"stopSignal,omitempty"`
-	Healthcheck *Healthcheck      `json:"healthcheck,omitempty" yaml:"healthcheck,omitempty"`
+	// Entrypoint is the program and its first arguments: a list, or one line that is split into words without a shell.
+	Entrypoint []string `json:"entrypoint,omitempty" yaml:"entrypoint,omitempty"`
+	// Command are further arguments, which people may replace at run time: a list, or one line as for entrypoint.
+	Command []string `json:"command,omitempty" yaml:"command,omitempty"`
+	// User runs the entrypoint: a name or number, or user:group. The image stores numbers.
+	User string `json:"user,omitempty" yaml:"user,omitempty"`
+	// WorkDir is the folder the entrypoint starts in.
+	WorkDir string `json:"workdir,omitempty" yaml:"workdir,omitempty"`
+	// Env are environment variables of the entrypoint.
+	Env map[string]string `json:"env,omitempty" yaml:"env,omitempty"`
+	// Ports that the image serves: "8080", "53/udp".
+	Ports []string `json:"ports,omitempty" yaml:"ports,omitempty"`
+	// Volumes are folders whose content outlives a container.
+	Volumes []string `json:"volumes,omitempty" yaml:"volumes,omitempty"`
+	// Labels are added to the image as they are.
+	Labels map[string]string `json:"labels,omitempty" yaml:"labels,omitempty"`
+	// StopSignal asks the entrypoint to end; default SIGTERM.
+	StopSignal string `json:"stopSignal,omitempty" yaml:"stopSignal,omitempty"`
+	// Healthcheck tells a runtime whether the container is well.
+	Healthcheck *Healthcheck `json:"healthcheck,omitempty" yaml:"healthcheck,omitempty"`
 
+	// Hardening chooses the profile, waivers, and what is removed.
 	Hardening Hardening `json:"hardening,omitzero" yaml:"hardening,omitempty"`
-	Tests     []Test    `json:"tests,omitempty" yaml:"tests,omitempty"`
-	Outputs   []Output  `json:"outputs,omitempty" yaml:"outputs,omitempty"`
+	// Tests must pass against the image, started cold in the sandbox, or there is no image.
+	Tests []Test `json:"tests,omitempty" yaml:"tests,omitempty"`
+	// Outputs are places for the image besides the local store.
+	Outputs []Output `json:"outputs,omitempty" yaml:"outputs,omitempty"`
 	// Policy is the path of an admission policy; empty means the built-in default.
 	Policy string `json:"policy,omitempty" yaml:"policy,omitempty"`
 
@@ -44,8 +68,10 @@ type Recipe struct {
 // Variable is a named value that ${name} stands for anywhere in the recipe.
 // In YAML it may be a plain scalar, its default.
 type Variable struct {
-	Default     *string `json:"default,omitempty" yaml:"default,omitempty"`
-	Description string  `json:"description,omitempty" yaml:"description,omitempty"`
+	// Default is the value unless one is given; without it a value must be given.
+	Default *string `json:"default,omitempty" yaml:"default,omitempty"`
+	// Description is for people.
+	Description string `json:"description,omitempty" yaml:"description,omitempty"`
 }
 
 // Base is where the image starts: exactly one field is set.
@@ -67,14 +93,18 @@ type AptBase struct {
 	// Machine takes release, archives and keyrings from the machine's own apt sources.
 	Machine bool `json:"machine,omitempty" yaml:"machine,omitempty"`
 	// Release is the codename (bookworm, trixie, jammy, noble). With Machine set and Release empty it is the machine's.
-	Release  string       `json:"release,omitempty" yaml:"release,omitempty"`
+	Release string `json:"release,omitempty" yaml:"release,omitempty"`
+	// Archives are where packages are taken from.
 	Archives []AptArchive `json:"archives,omitempty" yaml:"archives,omitempty"`
 }
 
 // AptArchive is one deb822 source: URI, suites ("pockets") and components.
 type AptArchive struct {
-	URI        string   `json:"uri" yaml:"uri"`
-	Suites     []string `json:"suites" yaml:"suites"`
+	// URI is the archive's address: http, https or file.
+	URI string `json:"uri" yaml:"uri"`
+	// Suites are pockets such as bookworm, bookworm-updates, bookworm-security.
+	Suites []string `json:"suites" yaml:"suites"`
+	// Components default to main.
 	Components []string `json:"components,omitempty" yaml:"components,omitempty"`
 	// Keyring is the path of an OpenPGP keyring, binary or armored.
 	Keyring string `json:"keyring" yaml:"keyring"`
@@ -86,56 +116,77 @@ type AptArchive struct {
 
 // PackageRequest is a package by name, "name=version" (with * as in apt) or "name/suite". In YAML a plain string.
 type PackageRequest struct {
-	Name       string `json:"name" yaml:"name"`
-	Version    string `json:"version,omitempty" yaml:"version,omitempty"`
-	Suite      string `json:"suite,omitempty" yaml:"suite,omitempty"`
-	Recommends *bool  `json:"recommends,omitempty" yaml:"recommends,omitempty"`
+	// Name is the package's.
+	Name string `json:"name" yaml:"name"`
+	// Version is exact, or with * for any text.
+	Version string `json:"version,omitempty" yaml:"version,omitempty"`
+	// Suite takes the package from that suite.
+	Suite string `json:"suite,omitempty" yaml:"suite,omitempty"`
+	// Recommends overrides the recipe's for this package.
+	Recommends *bool `json:"recommends,omitempty" yaml:"recommends,omitempty"`
 }
 
 // Pin is one apt_preferences(5) entry: of the packages that Package matches (glob),
 // versions from Release (suite or codename) or matching Version get Priority.
 type Pin struct {
-	Package  string `json:"package" yaml:"package"`
-	Version  string `json:"version,omitempty" yaml:"version,omitempty"`
-	Release  string `json:"release,omitempty" yaml:"release,omitempty"`
-	Priority int    `json:"priority" yaml:"priority"`
+	// Package is a name, with * for any text.
+	Package string `json:"package" yaml:"package"`
+	// Version matches versions, with * for any text.
+	Version string `json:"version,omitempty" yaml:"version,omitempty"`
+	// Release is a suite or codename.
+	Release string `json:"release,omitempty" yaml:"release,omitempty"`
+	// Priority is -32768 to 32767, not 0; negative forbids, above 1000 allows a downgrade.
+	Priority int `json:"priority" yaml:"priority"`
 }
 
 // GroupSpec is a group to create; GID -1 is not allowed, nil means the next free system id.
 type GroupSpec struct {
+	// Name is 1 to 32 of a-z 0-9 _ -.
 	Name string `json:"name" yaml:"name"`
-	GID  *int   `json:"gid,omitempty" yaml:"gid,omitempty"`
+	// GID is the number; default the next free one of the system range.
+	GID *int `json:"gid,omitempty" yaml:"gid,omitempty"`
 }
 
 // UserSpec is an account to create. It never gets a password.
 type UserSpec struct {
-	Name   string   `json:"name" yaml:"name"`
-	UID    *int     `json:"uid,omitempty" yaml:"uid,omitempty"`
-	Group  string   `json:"group,omitempty" yaml:"group,omitempty"`
+	// Name is 1 to 32 of a-z 0-9 _ -.
+	Name string `json:"name" yaml:"name"`
+	// UID is the number, not 0; default the next free one of the system range.
+	UID *int `json:"uid,omitempty" yaml:"uid,omitempty"`
+	// Group is the primary group; default one of the user's own name.
+	Group string `json:"group,omitempty" yaml:"group,omitempty"`
+	// Groups are further groups.
 	Groups []string `json:"groups,omitempty" yaml:"groups,omitempty"`
-	Home   string   `json:"home,omitempty" yaml:"home,omitempty"`
-	Shell  string   `json:"shell,omitempty" yaml:"shell,omitempty"`
+	// Home is an absolute path; default /nonexistent.
+	Home string `json:"home,omitempty" yaml:"home,omitempty"`
+	// Shell is an absolute path; default /usr/sbin/nologin.
+	Shell string `json:"shell,omitempty" yaml:"shell,omitempty"`
 }
 
 // FileSpec is a file, directory tree or symbolic link to put into the image.
 // Exactly one of Content, Source, Directory, Symlink is set.
 type FileSpec struct {
+	// Path is where it goes: absolute.
 	Path string `json:"path" yaml:"path"`
 	// Content is the file's text.
 	Content *string `json:"content,omitempty" yaml:"content,omitempty"`
 	// Source is a file or directory beside the recipe, copied whole.
 	Source string `json:"source,omitempty" yaml:"source,omitempty"`
 	// Directory makes an empty directory.
-	Directory bool   `json:"directory,omitempty" yaml:"directory,omitempty"`
-	Symlink   string `json:"symlink,omitempty" yaml:"symlink,omitempty"`
+	Directory bool `json:"directory,omitempty" yaml:"directory,omitempty"`
+	// Symlink makes a symbolic link to this text.
+	Symlink string `json:"symlink,omitempty" yaml:"symlink,omitempty"`
 	// Mode is octal text such as "0644"; default 0644 for files (0755 where the source is executable), 0755 for directories.
-	Mode  string `json:"mode,omitempty" yaml:"mode,omitempty"`
+	Mode string `json:"mode,omitempty" yaml:"mode,omitempty"`
+	// Owner is a user's name or number; default root.
 	Owner string `json:"owner,omitempty" yaml:"owner,omitempty"`
+	// Group is a group's name or number; default root.
 	Group string `json:"group,omitempty" yaml:"group,omitempty"`
 }
 
 // Step is one thing to do in the tree, in order: exactly one of Run or Component is set.
 type Step struct {
+	// Name says what the step is for.
 	Name string `json:"name,omitempty" yaml:"name,omitempty"`
 	// Run is a shell script, executed by /bin/sh -eu in the sandbox as root.
 	Run string `json:"run,omitempty" yaml:"run,omitempty"`
@@ -144,28 +195,35 @@ type Step struct {
 	// Parameters are the component's parameters.
 	Parameters map[string]string `json:"parameters,omitempty" yaml:"parameters,omitempty"`
 	// Network lets this step reach the network; default is none.
-	Network bool              `json:"network,omitempty" yaml:"network,omitempty"`
-	Env     map[string]string `json:"env,omitempty" yaml:"env,omitempty"`
+	Network bool `json:"network,omitempty" yaml:"network,omitempty"`
+	// Env are environment variables of the step.
+	Env map[string]string `json:"env,omitempty" yaml:"env,omitempty"`
 	// Timeout is a Go duration; default 10m.
 	Timeout Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
 }
 
 // Healthcheck is the image's own check (OCI: docker's Healthcheck extension).
 type Healthcheck struct {
-	Command  []string `json:"command" yaml:"command"`
+	// Command exits with 0 while all is well: a list, or one line as for entrypoint. It must exist in the image.
+	Command []string `json:"command" yaml:"command"`
+	// Interval is the time between two checks; default 30s.
 	Interval Duration `json:"interval,omitempty" yaml:"interval,omitempty"`
-	Timeout  Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
-	Retries  int      `json:"retries,omitempty" yaml:"retries,omitempty"`
+	// Timeout is how long one check may take; default 30s.
+	Timeout Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
+	// Retries is how many failures in a row make the container unhealthy; default 3.
+	Retries int `json:"retries,omitempty" yaml:"retries,omitempty"`
 }
 
 // Hardening chooses objectives and what may be taken away.
 type Hardening struct {
 	// Profile is a name in the catalogue; default "container-baseline"; "none" applies nothing.
-	Profile string   `json:"profile,omitempty" yaml:"profile,omitempty"`
+	Profile string `json:"profile,omitempty" yaml:"profile,omitempty"`
+	// Include are further objectives, by id.
 	Include []string `json:"include,omitempty" yaml:"include,omitempty"`
 	// Waivers are objectives not to be met, each with an owner, a reason and an expiry.
 	Waivers []Waiver `json:"waivers,omitempty" yaml:"waivers,omitempty"`
-	Remove  Removal  `json:"remove,omitzero" yaml:"remove,omitempty"`
+	// Remove lists what the finished image must not contain.
+	Remove Removal `json:"remove,omitzero" yaml:"remove,omitempty"`
 }
 
 // Removal lists what the finished image must not contain.
@@ -196,6 +254,7 @@ type Exception struct {
 
 // Waiver is an exception for one objective.
 type Waiver struct {
+	// Objective is the id of what is not met.
 	Objective string `json:"objective" yaml:"objective"`
 	Exception `yaml:",inline"`
 }
@@ -208,5 +267,6 @@ type Output struct {
 	Archive string `json:"archive,omitempty" yaml:"archive,omitempty"`
 	// Registry is a reference to push to, for example registry.example.com/base/nginx:stable.
 	Registry string `json:"registry,omitempty" yaml:"registry,omitempty"`
-	Insecure bool   `json:"insecure,omitempty" yaml:"insecure,omitempty"` // plain http, loopback only
+	// Insecure speaks plain http; only to a registry on this machine.
+	Insecure bool `json:"insecure,omitempty" yaml:"insecure,omitempty"`
 }
