@@ -507,3 +507,37 @@ func TestShortFormsAreInTheSchema(t *testing.T) {
 		t.Errorf("schema %v, reader %v", inSchema, inReader)
 	}
 }
+
+// TestHowToIsTrue reads every complete recipe of the how-to, and the one that its steps build up.
+func TestHowToIsTrue(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(repository, "docs/howto/write-a-recipe.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var built strings.Builder
+	blocks := strings.Split(string(text), "```yaml\n")[1:]
+	complete := 0
+	for _, block := range blocks {
+		code, _, _ := strings.Cut(block, "```")
+		switch {
+		case strings.HasPrefix(code, "base:"): // the alternative base
+			code = "name: a\n" + code
+		case strings.HasPrefix(code, "name: shop"):
+		case strings.HasPrefix(code, "users:"): // another service's
+			continue
+		default:
+			built.WriteString(code)
+			continue
+		}
+		complete++
+		if _, err := Parse([]byte(code), "howto", nil); err != nil {
+			t.Errorf("%v\nin\n%s", err, code)
+		}
+	}
+	if _, err := Parse([]byte(built.String()), "howto", nil); err != nil {
+		t.Errorf("%v\nin\n%s", err, built.String())
+	}
+	if complete != 2 {
+		t.Errorf("%d complete recipes, want 2", complete)
+	}
+}
