@@ -20,9 +20,6 @@ import (
 	"kiln/internal/pgp"
 )
 
-// Open opens a cached blob; an error that is fs.ErrNotExist says that the cache lacks it.
-type Open func(kiln.Digest) (io.ReadCloser, error)
-
 // Problem is one input of a lock that cannot be proven.
 type Problem struct {
 	Input   string // "nginx 1.22.1-9", "InRelease of debian/bookworm"
@@ -61,8 +58,19 @@ func (e *LockError) Unwrap() []error {
 	return errs
 }
 
-// maxIndex bounds an unpacked Packages file; the largest public one has 60 MB.
-const maxIndex = 1 << 30
+// maxIndex bounds an unpacked Packages file; the largest public one has 80 MB.
+const maxIndex = 256 << 20
+
+// Options are what LockWith needs from outside.
+type Options struct {
+	// Open opens a cached blob; an error that is fs.ErrNotExist says that the cache lacks it.
+	Open func(kiln.Digest) (io.ReadCloser, error)
+	// Keep, if set, stores an unpacked Packages file under the digest that the
+	// signed InRelease gives it: the next time it need not be unpacked.
+	Keep func(content io.Reader, want kiln.Digest, max int64) error
+	// Now is the time to judge keys by.
+	Now time.Time
+}
 
 // Lock proves a lock again without network, from cached blobs alone: the
 // signature over each InRelease by a key that is good now, each index named by
@@ -74,26 +82,42 @@ const maxIndex = 1 << 30
 // one that says that only its digest is known. What fails or is missing is
 // listed in a *LockError, completely.
 func Lock(ctx context.Context, lock *kiln.Lock, open func(kiln.Digest) (io.ReadCloser, error), now time.Time) ([]kiln.Evidence, error) {
+	return LockWith(ctx, lock, Options{Open: open, Now: now})
+}
+
+// LockWith is Lock with more to choose.
+func LockWith(ctx context.Context, lock *kiln.Lock, o Options) ([]kiln.Evidence, error) {
 	if err := lock.Validate(); err != nil {
 		return nil, fmt.Errorf("verifying lock: %w", err)
 	}
-	c := &checker{lock: lock, open: open, now: now}
+	c := &checker{lock: lock, Options: o}
+	results := make([]proof, len(lock.Archives)+1)
+	group, ctx := errgroup.WithContext(ctx)
 	for i := range lock.Archives {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		c.archive(&lock.Archives[i])
+		group.Go(func() error {
+			results[i] = c.archive(&lock.Archives[i])
+			return ctx.Err()
+		})
 	}
-	if err := c.contents(ctx); err != nil {
+	group.Go(func() (err error) {
+		results[len(lock.Archives)], err = c.contents(ctx)
+		return err
+	})
+	if err := group.Wait(); err != nil {
 		return nil, err
 	}
+	var all proof
+	for _, r := range results {
+		all.evidence = append(all.evidence, r.evidence...)
+		all.problems = append(all.problems, r.problems...)
+	}
+	if len(all.problems) > 0 {
+		return nil, &LockError{all.problems}
+	}
 	if lock.Image != nil {
-		c.evidence = append(c.evidence, pinned(lock.Image))
+		all.evidence = append(all.evidence, pinned(lock.Image))
 	}
-	if len(c.problems) > 0 {
-		return nil, &LockError{c.problems}
-	}
-	return c.evidence, nil
+	return all.evidence, nil
 }
 
 // PinType is the type of evidence for an input of which only the digest is known: integrity, no origin.
@@ -109,29 +133,33 @@ func pinned(i *kiln.LockedImage) kiln.Evidence {
 }
 
 type checker struct {
-	lock     *kiln.Lock
-	open     Open
-	now      time.Time
+	Options
+	lock *kiln.Lock
+}
+
+// proof is what came out for some of the lock's inputs.
+type proof struct {
 	evidence []kiln.Evidence
 	problems []Problem
 }
 
-func (c *checker) fail(input string, err error) {
-	c.problems = append(c.problems, Problem{input, errors.Is(err, fs.ErrNotExist), err})
+func (p *proof) fail(input string, err error) {
+	p.problems = append(p.problems, Problem{input, errors.Is(err, fs.ErrNotExist), err})
 }
 
 // archive proves one archive and which packages its signed indexes name.
-func (c *checker) archive(a *kiln.LockedArchive) {
+func (c *checker) archive(a *kiln.LockedArchive) proof {
+	var out proof
 	rel, e, err := c.inRelease(a)
 	if err != nil {
-		c.fail("InRelease of "+a.ID, err)
-		return
+		out.fail("InRelease of "+a.ID, err)
+		return out
 	}
-	c.evidence = append(c.evidence, e)
+	out.evidence = append(out.evidence, e)
 	wanted := c.wanted(a)
 	for _, idx := range a.Indexes {
 		if err := c.index(rel, idx, wanted); err != nil {
-			c.fail(idx.Path+" of "+a.ID, err)
+			out.fail(idx.Path+" of "+a.ID, err)
 		}
 	}
 	for _, p := range c.lock.Packages {
@@ -140,11 +168,12 @@ func (c *checker) archive(a *kiln.LockedArchive) {
 		}
 		l := wanted[key{p.Name, p.Version, p.Architecture}]
 		if l.err != nil {
-			c.fail(p.Name+" "+p.Version, l.err)
+			out.fail(p.Name+" "+p.Version, l.err)
 			continue
 		}
-		c.evidence = append(c.evidence, packageEvidence(&p, e, l.index))
+		out.evidence = append(out.evidence, packageEvidence(&p, e, l.index))
 	}
+	return out
 }
 
 // inRelease verifies the cached InRelease and compares it with what the lock says about it.
@@ -162,7 +191,7 @@ func (c *checker) inRelease(a *kiln.LockedArchive) (*deb.Release, kiln.Evidence,
 	}
 	r := Request{
 		Archive: kiln.AptArchive{URI: a.URI, Fingerprints: a.SignedBy, Expired: a.Exception},
-		Suite:   a.Suite, Keyring: keyring, Now: c.now,
+		Suite:   a.Suite, Keyring: keyring, Now: c.Now,
 	}
 	if a.Exception == nil {
 		r.fresh = time.Unix(c.lock.Epoch, 0)
@@ -213,36 +242,6 @@ func (c *checker) wanted(a *kiln.LockedArchive) map[key]*listing {
 	return m
 }
 
-// index proves one Packages file and looks up the wanted packages in it.
-func (c *checker) index(rel *deb.Release, idx kiln.LockedIndex, wanted map[key]*listing) error {
-	signed, ok := rel.SHA256[idx.Path]
-	if !ok {
-		return errors.New("the signed InRelease does not name it")
-	}
-	if signed.Digest != idx.Digest || signed.Size != idx.Size {
-		return fmt.Errorf("the lock says %s with %d bytes, signed is %s with %d", idx.Digest, idx.Size, signed.Digest, signed.Size)
-	}
-	if err := c.content(idx.Digest, idx.Size); err != nil {
-		return err
-	}
-	f, err := c.open(idx.Digest)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	r, err := deb.Decompress(f, strings.TrimPrefix(path.Ext(idx.Path), "."), maxIndex)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	return deb.ParsePackages(r, func(p *deb.Package) error {
-		if l := wanted[key{p.Name, p.Version, p.Architecture}]; l != nil && l.err != nil {
-			l.index, l.err = idx, differs(l.pkg, p)
-		}
-		return nil
-	})
-}
-
 func differs(locked *kiln.LockedPackage, listed *deb.Package) error {
 	switch {
 	case locked.Digest != listed.SHA256:
@@ -268,7 +267,7 @@ func packageEvidence(p *kiln.LockedPackage, archive kiln.Evidence, idx kiln.Lock
 }
 
 // contents proves the packages' own bytes, several at a time.
-func (c *checker) contents(ctx context.Context) error {
+func (c *checker) contents(ctx context.Context) (proof, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	errs := make([]error, len(c.lock.Packages))
@@ -279,20 +278,21 @@ func (c *checker) contents(ctx context.Context) error {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return err
+		return proof{}, err
 	}
+	var out proof
 	for i, err := range errs {
 		if err != nil {
 			p := c.lock.Packages[i]
-			c.fail(fmt.Sprintf("%s %s (%s of %s)", p.Name, p.Version, p.Path, p.Archive), err)
+			out.fail(fmt.Sprintf("%s %s (%s of %s)", p.Name, p.Version, p.Path, p.Archive), err)
 		}
 	}
-	return nil
+	return out, nil
 }
 
 // content reads a cached blob and compares it with its digest and size.
 func (c *checker) content(want kiln.Digest, size int64) error {
-	f, err := c.open(want)
+	f, err := c.Open(want)
 	if err != nil {
 		return err
 	}
@@ -316,7 +316,7 @@ func (c *checker) read(d kiln.Digest, max int64) ([]byte, error) {
 	if err := d.Validate(); err != nil {
 		return nil, err
 	}
-	f, err := c.open(d)
+	f, err := c.Open(d)
 	if err != nil {
 		return nil, err
 	}

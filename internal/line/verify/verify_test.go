@@ -320,3 +320,48 @@ func TestEveryFaultOfALockIsListed(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// The unpacked index is kept under its signed digest, used the next time, and made anew where it is spoiled.
+func TestUnpackedIndexesAreKept(t *testing.T) {
+	l := newLocked(t, testarchive.Suite{})
+	plain := kiln.DigestBytes(l.archive.Read("dists/ember/main/binary-amd64/Packages"))
+	kept := 0
+	o := Options{
+		Open: func(d kiln.Digest) (io.ReadCloser, error) { return l.cache.Open(d) }, Now: now,
+		Keep: func(r io.Reader, want kiln.Digest, max int64) error {
+			kept++
+			l.cache.Remove(want)
+			_, _, err := l.cache.Put(r, want, max)
+			return err
+		},
+	}
+	for i, want := range []int{1, 1, 2} {
+		if i == 2 {
+			os.Chmod(l.cache.Path(plain), 0o644)
+			os.WriteFile(l.cache.Path(plain), []byte("Package: evil\n"), 0o644)
+		}
+		evidence, err := LockWith(t.Context(), l.lock, o)
+		if err != nil || len(evidence) != 3 || kept != want {
+			t.Errorf("run %d: %d pieces of evidence, kept %d times, want %d: %v", i, len(evidence), kept, want, err)
+		}
+	}
+	if err := l.cache.Verify(plain); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEachNamedSeesWhatAParserSees(t *testing.T) {
+	names := map[string]bool{"aa": true, "bb": true}
+	for text, want := range map[string]bool{
+		"Package: aa\nVersion: 1\n\nPackage: bb\nVersion: 1\n":  true,
+		"\n\nPackage: aa\nVersion: 1\n\n\n\nPackage: cc\n":      true,
+		"Version: 1\nPackage: aa\n":                             false,
+		"Package: cc\nVersion: 1\n\nVersion: 1\nPackage: aa\n":  false,
+		"Package: aa\nVersion: 1\n \nPackage: bb\nVersion: 1\n": false,
+	} {
+		usual, err := eachNamed([]byte(text), names, func(*deb.Package) error { return nil })
+		if usual != want || err != nil {
+			t.Errorf("%q: usual %v, want %v (%v)", text, usual, want, err)
+		}
+	}
+}
