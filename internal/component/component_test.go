@@ -199,6 +199,40 @@ func TestFileActions(t *testing.T) {
 	}
 }
 
+// TestLinksCannotLeadOut plants every kind of link that could, and sees that nothing beside the tree changes.
+func TestLinksCannotLeadOut(t *testing.T) {
+	outside := t.TempDir()
+	write(t, outside, "secret", "secret")
+	for name, target := range map[string]string{
+		"absolute": outside,
+		"relative": strings.Repeat("../", 40) + outside[1:],
+		"chained":  "hop",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := newTree(t)
+			link(t, dir, outside, "hop")
+			link(t, dir, target, "out")
+			r := runAll(t, dir, "build", build(`
+  - {name: a, action: ReadFile, onFailure: Continue, inputs: [{path: /out/secret, printFileContent: true}]}
+  - {name: b, action: CreateFile, onFailure: Continue, inputs: [{path: /out/new}]}
+  - {name: c, action: DeleteFile, onFailure: Continue, inputs: [{path: /out/secret}]}
+  - {name: d, action: CopyFile, onFailure: Continue, inputs: [{source: /out/*, destination: /srv/}]}
+  - {name: e, action: SetFolderPermissions, onFailure: Continue, inputs: [{path: /out, permissions: 0777}]}
+  - {name: f, action: DeleteFolder, onFailure: Continue, inputs: [{path: /out/, force: true}]}
+  - {name: g, action: Assert, onFailure: Continue, inputs: {fileExists: /out/secret}}`), nil)
+			for _, s := range r.Steps {
+				if strings.Contains(s.Stdout, "secret") || s.Name == "g" && s.Status == Success {
+					t.Errorf("read from outside: %+v", s)
+				}
+			}
+			after := dump(t, outside)
+			if len(after) != 2 || !strings.HasPrefix(after["secret"], "f 0644") || !strings.HasPrefix(after["."], "d 0755") && !strings.HasPrefix(after["."], "d 0700") {
+				t.Errorf("outside is now %v", after)
+			}
+		})
+	}
+}
+
 func dump(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	m, err := tree.Dump(dir)
