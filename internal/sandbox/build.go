@@ -20,6 +20,7 @@ type builder struct {
 	stdio   *stdio
 	cgroup  *cgroup
 	host    int            // the mount namespace to return to
+	old     int            // the root outside
 	devices map[string]int // detached bind mounts of devices
 	binds   []int          // detached bind mounts of spec.Mounts; -1 for tmpfs
 	made    []string       // mount points made in a tree that stays, in order
@@ -129,7 +130,7 @@ func withPath(env []string) []string {
 
 // life is the thread's whole work: build, run, wait, tidy. It reports on ready once.
 func (b *Box) life(ctx context.Context, ready chan<- error) {
-	w := &builder{spec: b.spec, caps: b.caps, host: -1}
+	w := &builder{spec: b.spec, caps: b.caps, host: -1, old: -1}
 	begin := time.Now()
 	err := w.build(b)
 	if err != nil {
@@ -218,6 +219,9 @@ func (w *builder) tidy() {
 	if w.host >= 0 {
 		_ = unix.Setns(w.host, unix.CLONE_NEWNS)
 		_ = unix.Close(w.host)
+	}
+	if w.old >= 0 {
+		_ = unix.Close(w.old)
 	}
 	for _, fd := range w.devices {
 		_ = unix.Close(fd)

@@ -37,6 +37,7 @@ func (w *builder) firstProcess(b *Box) error {
 	}
 	p.try("entering a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	p.proc()
+	p.leave(w.old)
 	e := execution{
 		args: w.spec.Args, env: w.spec.Env, dir: w.spec.Dir, uid: w.spec.UID, gid: w.spec.GID, groups: w.spec.Groups,
 		caps: w.caps, noNewPrivileges: w.spec.NoNewPrivileges, seccomp: w.spec.Seccomp, stdio: w.stdio,
@@ -116,6 +117,13 @@ func (p *plan) proc() {
 		p.try("binding "+d, unix.SYS_MOUNT, a, a, 0, unix.MS_BIND|unix.MS_REC, 0)
 		p.try("protecting "+d, unix.SYS_MOUNT, 0, a, 0, unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|noFiles, 0)
 	}
+}
+
+// leave unmounts the old root, which lies above the new one.
+func (p *plan) leave(old int) {
+	p.add("going to the old root", unix.SYS_FCHDIR, uintptr(old))
+	p.add("leaving the old root", unix.SYS_UMOUNT2, p.str("."), unix.MNT_DETACH)
+	p.add("going to the new root", unix.SYS_CHDIR, p.str("/"))
 }
 
 // execution is the part of a process's life that is the same for the first

@@ -133,13 +133,16 @@ func (w *builder) place() (string, error) {
 	return "", errors.New("found no directory to mount the root on (tried /sys, /mnt and others)")
 }
 
-// pivot makes the working directory the root, and lets go of the old one.
+// pivot makes the working directory the root. The old root stays mounted above
+// it, out of the thread's sight, until the first process has its /proc: in a
+// user namespace the kernel mounts a proc or sysfs only beside one that shows whole.
 func (w *builder) pivot() error {
+	var err error
+	if w.old, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("opening the old root: %w", err)
+	}
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("pivot_root: %w", err)
-	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("leaving the old root: %w", err)
 	}
 	return unix.Chdir("/")
 }
