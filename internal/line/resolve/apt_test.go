@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -212,15 +213,21 @@ func (a *privateApt) choose(names []string, pins []kiln.Pin) (map[string]string,
 		fmt.Fprintf(&prefs, "Package: %s\nPin: %s\nPin-Priority: %d\n\n", p.Package, pin, p.Priority)
 	}
 	a.write("etc/preferences", prefs.String())
-	args := append([]string{"-s", "-y", "install", "--no-install-recommends", "?essential", "?priority(required)", "apt"}, names...)
+	// --print-uris chooses like -s, without then ordering the installation: a tenth of the time.
+	args := append([]string{"--print-uris", "-qq", "install", "--no-install-recommends", "?essential", "?priority(required)", "apt"}, names...)
 	out, err := a.run("apt-get", args...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
 	chosen := map[string]string{}
 	for l := range strings.Lines(out) {
-		if f := strings.Fields(l); len(f) > 2 && f[0] == "Inst" {
-			chosen[f[1]] = strings.TrimPrefix(f[2], "(")
+		f := strings.Fields(l)
+		if len(f) < 3 || !strings.HasSuffix(f[1], ".deb") {
+			continue
+		}
+		parts := strings.Split(f[1], "_")
+		if chosen[parts[0]], err = url.PathUnescape(parts[1]); err != nil {
+			return nil, err
 		}
 	}
 	return chosen, nil

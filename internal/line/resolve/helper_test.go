@@ -17,6 +17,7 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 
 	"kiln"
 	"kiln/internal/deb"
@@ -121,7 +122,7 @@ type testArchive struct {
 
 func newTestArchive(t *testing.T) *testArchive {
 	t.Helper()
-	key, err := openpgp.NewEntity("Test Archive", "", "archive@example.com", nil)
+	key, err := openpgp.NewEntity("Test Archive", "", "archive@example.com", &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,9 @@ func (s *solver) solve(requests []*request) bool {
 		if p.requested == nil {
 			roots = append(roots, p)
 		}
+		if p.requested != nil { // essential or required, and asked for: it stays the former
+			r = &request{version: r.version, recommends: r.recommends, why: p.requested.why}
+		}
 		p.requested = r
 		s.setCandidate(p, r.version)
 		p.fixed = true
