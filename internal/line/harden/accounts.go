@@ -446,14 +446,16 @@ func membersApply(s *Subject, p membersParams) error {
 	return nil
 }
 
-// ageParams: a number of shadow for accounts with a password.
+// ageParams: a number of shadow for accounts with a password, locked ones too: unlocking must not bring an old one back.
 type ageParams struct {
 	Field string `json:"field"` // min, max, inactive
 	Most  int    `json:"most"`
 	Least int    `json:"least"`
 }
 
-func (p ageParams) column() int { return map[string]int{"min": fMin, "max": fMax, "inactive": fIdle}[p.Field] }
+func (p ageParams) column() int {
+	return map[string]int{"min": fMin, "max": fMax, "inactive": fIdle}[p.Field]
+}
 
 func (p ageParams) check() error {
 	if p.column() == 0 || (p.Most == 0 && p.Least == 0) {
@@ -468,7 +470,7 @@ func (p ageParams) ok(text string) bool {
 }
 
 func ageWrong(_ *Subject, p ageParams, r []string) string {
-	if !usable(r[fPassword]) || p.ok(r[p.column()]) {
+	if hash := strings.TrimLeft(r[fPassword], "!"); hash == "" || hash == "*" || p.ok(r[p.column()]) {
 		return ""
 	}
 	return fmt.Sprintf("%s is %q", p.Field, r[p.column()])

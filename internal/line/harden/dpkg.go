@@ -18,6 +18,7 @@ type pkg struct {
 	name, arch string
 	essential  bool
 	needs      [][]string // Depends and Pre-Depends: of every inner list one name is needed
+	recommends [][]string
 	provides   []string
 	files      []string // canonical paths of its .list, in the list's order
 	raw        []byte   // its paragraph, with the blank line
@@ -32,7 +33,6 @@ type packages struct {
 	byName map[string][]*pkg
 	virt   map[string][]*pkg
 	owners map[string][]*pkg
-	rest   map[*pkg][]byte // paragraphs of packages that are not installed (configuration left over), kept
 }
 
 func (p *packages) has(name string) bool { return len(p.byName[name]) > 0 }
@@ -120,6 +120,8 @@ func readPackage(raw []byte) (*pkg, bool) {
 			p.essential = value == "yes"
 		case "depends", "pre-depends":
 			p.needs = append(p.needs, relations(value)...)
+		case "recommends":
+			p.recommends = relations(value)
 		case "provides":
 			for _, alt := range relations(value) {
 				p.provides = append(p.provides, alt...)

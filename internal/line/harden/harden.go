@@ -59,16 +59,15 @@ func run(ctx context.Context, dir string, in Input, change bool) (*kiln.Hardenin
 	if err := checkInput(in); err != nil {
 		return nil, err
 	}
+	digest := digestBefore(dir, in)
 	s, err := newSubject(dir, in)
+	before, derr := digest() // nothing is changed before the tree has been read whole
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	before := in.Before
-	if before == "" {
-		if before, err = tree.Digest(dir, s.epoch); err != nil {
-			return nil, fmt.Errorf("digesting the tree before hardening: %w", err)
-		}
+	if derr != nil {
+		return nil, fmt.Errorf("digesting the tree before hardening: %w", derr)
 	}
 	config, err := s.imageConfig()
 	if err != nil {
@@ -89,6 +88,25 @@ func run(ctx context.Context, dir string, in Input, change bool) (*kiln.Hardenin
 		Header: kiln.NewHeader("HardeningResult"), Profile: profileName(in), Catalogue: in.Catalogue,
 		Before: before, After: after, Outcomes: outcomes, Removed: slices.Sorted(slices.Values(s.removed)), Config: *s.config,
 	}, nil
+}
+
+// digestBefore begins to compute the tree's digest and returns how to wait for it.
+func digestBefore(dir string, in Input) func() (kiln.Digest, error) {
+	if in.Before != "" {
+		return func() (kiln.Digest, error) { return in.Before, nil }
+	}
+	var epoch int64
+	if in.Lock != nil {
+		epoch = in.Lock.Epoch
+	}
+	var d kiln.Digest
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d, err = tree.Digest(dir, epoch)
+	}()
+	return func() (kiln.Digest, error) { <-done; return d, err }
 }
 
 func profileName(in Input) string {

@@ -1,12 +1,14 @@
 package harden
 
 // kinds is the one list of mechanisms. The catalogue's data choose among them.
-var kinds = map[string]Kind{}
+var kinds = byName(allKinds())
 
-func init() {
-	for _, k := range allKinds() {
-		kinds[k.Name] = k
+func byName(list []Kind) map[string]Kind {
+	out := map[string]Kind{}
+	for _, k := range list {
+		out[k.Name] = k
 	}
+	return out
 }
 
 func allKinds() []Kind {

@@ -73,9 +73,34 @@ func (p unusedParams) needed(s *Subject) *closure {
 			c.keep(k, "requested")
 		}
 	}
+	for _, q := range s.ownPrograms() {
+		c.program(q)
+	}
 	c.run()
 	c.scripts()
 	return c
+}
+
+// program keeps what a program needs that no dependency names: its own package, its interpreter's, its libraries'.
+func (c *closure) program(q string) {
+	for _, k := range c.s.packages().owners[q] {
+		c.keep(k, "started by the image")
+	}
+	if in := c.s.interpreterPath(q); in != "" && !shellNames[path.Base(in)] {
+		if at, ok := c.s.program(in); ok {
+			for _, k := range c.s.packages().owners[at] {
+				c.keep(k, "/"+q)
+			}
+		}
+	}
+	for _, lib := range c.s.libraries(q) {
+		real, _ := c.s.resolve(lib)
+		for _, at := range []string{lib, real} { // the link may be ldconfig's, owned by nobody
+			for _, k := range c.s.packages().owners[at] {
+				c.keep(k, "/"+q)
+			}
+		}
+	}
 }
 
 func (s *Subject) lockedRequest(name string) bool {
@@ -107,7 +132,22 @@ func (c *closure) run() {
 		for _, alts := range k.needs {
 			c.follow(k, alts)
 		}
+		if c.s.wantsRecommends(k.name) {
+			for _, alts := range k.recommends {
+				c.follow(k, alts)
+			}
+		}
 	}
+}
+
+// wantsRecommends: where the recipe took recommended packages in, they count as needed.
+func (s *Subject) wantsRecommends(name string) bool {
+	for _, r := range s.recipe.Packages {
+		if r.Name == name && r.Recommends != nil {
+			return *r.Recommends
+		}
+	}
+	return s.recipe.Recommends
 }
 
 // follow keeps every installed alternative of one dependency that counts at run time.
@@ -187,7 +227,7 @@ func (c *closure) scripts() {
 
 // shellScript returns a shell script that the image can be expected to run: the recipe's own, or a program of a requested package.
 func (c *closure) shellScript() string {
-	for _, q := range c.s.ownScripts() {
+	for _, q := range c.s.ownPrograms() {
 		if shellNames[c.s.interpreterOf(q)] {
 			return "/" + q
 		}
@@ -207,8 +247,8 @@ func (c *closure) shellScript() string {
 
 var shellNames = map[string]bool{"sh": true, "bash": true, "dash": true}
 
-// ownScripts are programs that no package owns, the recipe's files among them, and what the image starts.
-func (s *Subject) ownScripts() []string {
+// ownPrograms are programs that no package owns, the recipe's files among them, and what the image starts.
+func (s *Subject) ownPrograms() []string {
 	var out []string
 	for _, f := range s.recipe.Files {
 		if q, ok := s.resolve(f.Path); ok {
@@ -274,6 +314,9 @@ func unusedState(s *Subject, p unusedParams) (Observation, error) {
 		return good(fmt.Sprintf("%d packages, all needed", len(db.order))), nil
 	}
 	seen := fmt.Sprintf("%d of %d packages are not needed: %s", len(off), len(db.order), list(off))
+	if len(s.recipe.Packages) == 0 && len(s.commands()) == 0 {
+		return blocked(seen, "the recipe names neither packages nor a program, so that nothing says what is needed"), nil
+	}
 	if !s.recipe.Hardening.Remove.Unused {
 		return notAsked(seen, "unused"), nil
 	}

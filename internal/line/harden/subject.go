@@ -374,7 +374,11 @@ func (s *Subject) remove(p string) error {
 	if e.Type == 'd' && s.inside[p] > 0 {
 		gone = append(gone, s.below(p)...)
 	}
-	if err := s.root.RemoveAll(p); err != nil {
+	drop := s.root.Remove
+	if len(gone) > 1 {
+		drop = s.root.RemoveAll
+	}
+	if err := drop(p); err != nil {
 		return fmt.Errorf("removing %s: %w", p, err)
 	}
 	for _, q := range gone {
