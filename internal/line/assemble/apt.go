@@ -98,7 +98,10 @@ func (a *assembly) apt(ctx context.Context) error {
 	if err := a.add(ctx, rest); err != nil {
 		return err
 	}
-	return Clean(a.dir)
+	if err := firstStart(a.at, a.o.Report); err != nil {
+		return err
+	}
+	return (&cleaner{at: a.at, dir: a.dir, report: a.o.Report}).all()
 }
 
 // split separates the base from what comes on top.

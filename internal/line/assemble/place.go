@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -231,4 +232,74 @@ func (p *place) writeFrom(name string, r io.Reader) error {
 		return err
 	}
 	return f.Close()
+}
+
+// rewrite replaces the content of a regular file and keeps its mode and owner; a missing one is made with mode.
+func (p *place) rewrite(name string, data []byte, mode uint32) error {
+	return p.in(name, func(dir int, base string) error {
+		fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if notExist(err) {
+			return p.write(name, data, mode)
+		}
+		if err != nil {
+			return fmt.Errorf("opening %s: %w", name, err)
+		}
+		defer unix.Close(fd)
+		if err := writeAll(fd, data); err != nil {
+			return fmt.Errorf("writing %s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// maxLinks bounds the symbolic links that resolve follows.
+const maxLinks = 40
+
+// resolve returns where a path lies, following symbolic links as a process
+// does whose root is the tree: absolute links begin at the tree's root, ".."
+// never leaves it. Parts that do not exist are taken as they are.
+func (p *place) resolve(name string) (string, error) {
+	todo := strings.Split(path.Clean("/" + name)[1:], "/")
+	var done []string
+	for links := 0; len(todo) > 0; {
+		part := todo[0]
+		todo = todo[1:]
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			done = done[:max(0, len(done)-1)]
+			continue
+		}
+		here := strings.Join(append(slices.Clone(done), part), "/")
+		target, err := p.readlink(here)
+		if err != nil { // no link, or nothing there
+			done = append(done, part)
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", fmt.Errorf("%s: more than %d symbolic links on the way", name, maxLinks)
+		}
+		if strings.HasPrefix(target, "/") {
+			done = nil
+		}
+		todo = append(strings.Split(target, "/"), todo...)
+	}
+	if len(done) == 0 {
+		return ".", nil
+	}
+	return strings.Join(done, "/"), nil
+}
+
+// resolveParent is resolve for all but the last part, which is taken as it is.
+func (p *place) resolveParent(name string) (string, error) {
+	name = path.Clean("/" + name)[1:]
+	if name == "" {
+		return ".", nil
+	}
+	dir, err := p.resolve(path.Dir(name))
+	if err != nil {
+		return "", err
+	}
+	return path.Join(dir, path.Base(name)), nil
 }
