@@ -94,6 +94,7 @@ var generatedRules = []rule{
 	{"var/lib/systemd/deb-systemd-helper-*/**", "services enabled by packages"},
 	{"var/lib/systemd/catalog/database", "message catalogue, made by systemd"},
 	{"var/lib/ucf/**", "configuration file history, kept by ucf"},
+	{"var/lib/ca-certificates-java/*", "markers of ca-certificates-java"},
 	{"var/lib/xml-core/*", "XML catalogue"},
 	{"etc/xml/*", "XML catalogue"},
 	{"var/cache/**", "caches"},

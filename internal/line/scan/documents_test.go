@@ -98,7 +98,7 @@ func validate(t *testing.T, schema *jsonschema.Schema, text []byte) {
 		t.Fatal(err)
 	}
 	if err := schema.Validate(doc); err != nil {
-		t.Errorf("not valid: %v\n%s", err, text)
+		t.Errorf("not valid: %v\n%.4000s", err, text)
 	}
 }
 
@@ -121,7 +121,15 @@ func TestDocumentsAreValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	empty := &kiln.Bill{Header: kiln.NewHeader("Bill")}
-	for _, bill := range []*kiln.Bill{full, empty} {
+	bills := []*kiln.Bill{full, empty}
+	if dir := os.Getenv("KILN_TREE"); dir != "" {
+		bill, err := scan.Tree(t.Context(), dir, scan.Input{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bills = append(bills, bill)
+	}
+	for _, bill := range bills {
 		cyclonedx, spdx := checkDocuments(t, bill)
 		validate(t, s.cyclonedx, cyclonedx)
 		validate(t, s.spdx, spdx)

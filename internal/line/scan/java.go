@@ -130,10 +130,10 @@ func manifestMain(text []byte) map[string]string {
 	return field
 }
 
-var jarName = regexp.MustCompile(`^(.+?)-(v?\d[0-9A-Za-z.+_-]*)\.[A-Za-z]+$`)
+var jarName = regexp.MustCompile(`^(.+?)-(v?\d[0-9A-Za-z.+~_-]*)\.[A-Za-z]+$`)
 
-// fromManifest names an archive without Maven's properties. The group is a guess that advisories share: the vendor id or bundle
-// name without its last part, else the artifact's own name.
+// fromManifest names an archive without Maven's properties. The group is a guess: the vendor id or what the
+// bundle is called, else the artifact's own name, as advisories have it for old artifacts.
 func fromManifest(base string, m map[string]string) (kiln.Component, bool) {
 	artifact, version := strings.TrimSuffix(base, path.Ext(base)), ""
 	if part := jarName.FindStringSubmatch(base); part != nil {
@@ -150,7 +150,10 @@ func fromManifest(base string, m map[string]string) (kiln.Component, bool) {
 	case plain(m["Implementation-Vendor-Id"]):
 		group = m["Implementation-Vendor-Id"]
 	case plain(bundle) && strings.Contains(bundle, "."):
-		group = bundle[:strings.LastIndexByte(bundle, '.')]
+		// "org.example.app" of app.jar is the group with the artifact behind it; of other.jar it is the group.
+		if group = bundle; strings.Contains(artifact, bundle[strings.LastIndexByte(bundle, '.')+1:]) {
+			group = bundle[:strings.LastIndexByte(bundle, '.')]
+		}
 	}
 	if !plain(artifact) || !plain(version) {
 		return kiln.Component{}, false
