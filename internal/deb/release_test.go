@@ -56,3 +56,18 @@ func TestParseReleaseRefuses(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseRelease(f *testing.F) {
+	f.Add([]byte(releaseText))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r, err := ParseRelease(text)
+		if err != nil {
+			return
+		}
+		for p, sum := range r.SHA256 {
+			if strings.HasPrefix(p, "/") || strings.HasPrefix(p, "../") || sum.Digest.Validate() != nil || sum.Size < 0 {
+				t.Errorf("accepted %q %+v", p, sum)
+			}
+		}
+	})
+}

@@ -187,3 +187,21 @@ func TestGnuPGsSignatures(t *testing.T) {
 		t.Errorf("SHA-1: good %v, bad %v", good, bad)
 	}
 }
+
+// What Split accepts has no second reading: the signed text is the file's lines between head and signature, and nothing else.
+func FuzzSplit(f *testing.F) {
+	signed := pgptest.Clearsign(text, now, pgptest.NewKey(pgptest.KeySpec{}))
+	f.Add(signed)
+	f.Add([]byte("-----BEGIN PGP SIGNED MESSAGE-----\n\n-----BEGIN PGP SIGNATURE-----\n\n-----END PGP SIGNATURE-----\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m, err := pgp.Split(raw)
+		if err != nil {
+			return
+		}
+		for _, mark := range []string{"-----BEGIN PGP SIGNED MESSAGE-----", "-----BEGIN PGP SIGNATURE-----", "-----END PGP SIGNATURE-----"} {
+			if bytes.Count(raw, []byte(mark)) != 1 || bytes.Contains(m.Text, []byte(mark)) {
+				t.Errorf("accepted with %q not exactly once", mark)
+			}
+		}
+	})
+}

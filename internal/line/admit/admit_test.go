@@ -500,3 +500,21 @@ func TestPatterns(t *testing.T) {
 		}
 	}
 }
+
+// A policy file is read or refused with its name and never makes the program stop; what is read decides.
+func FuzzParsePolicy(f *testing.F) {
+	f.Add(defaultPolicy)
+	f.Add([]byte("version: 1\nroots: {debian: {openpgp: builtin}}\nnever: [{match: 'npm:@a/*', reason: x}]\nrules: [{match: '**', inputs: [{root: debian}]}]\nexceptions:\n  - {id: E, match: 'image:x@1*', objective: o, reason: r, owner: o, approved_by: a, expires: 2026-04-01}\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := parseAt(data, "policy.yaml", now)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "policy.yaml") {
+				t.Errorf("error without the file's name: %v", err)
+			}
+			return
+		}
+		if err := Decide(p, image(), now).Validate(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -173,6 +173,12 @@ var defaultPolicy []byte
 // DefaultFile returns the text of the built-in policy, for users who want to start from it.
 func DefaultFile() []byte { return append([]byte(nil), defaultPolicy...) }
 
+//go:embed policy.schema.json
+var schemaFile []byte
+
+// Schema returns the JSON Schema of policy files, for editors.
+func Schema() []byte { return append([]byte(nil), schemaFile...) }
+
 // Default returns the built-in policy.
 func Default() *Policy {
 	p, err := ParsePolicy(defaultPolicy, "built-in policy")
