@@ -100,7 +100,7 @@ func validFieldName(s string) bool {
 // the number of its first line. Lines of white space only count as empty, as
 // dpkg reads them.
 func eachStanza(r io.Reader, fn func(text string, line int) error) error {
-	br := bufio.NewReaderSize(r, 1<<16)
+	br := bufio.NewReaderSize(r, 1<<18)
 	var stanza []byte
 	line, first := 0, 1
 	flush := func() error {

@@ -66,8 +66,9 @@ func (b *bounded) Close() error {
 	return nil
 }
 
-// xzReader reads with the fast decoder and, when that one cannot read the
-// stream's first block, starts again with the slower, maintained one.
+// xzReader reads with the fast decoder and, when that one finds the stream's
+// first block corrupt, starts again with the slower, maintained one. It does
+// not ask that one about dictionaries over the limit: it knows no limit.
 type xzReader struct {
 	source  io.Reader
 	seen    *recorder // what the fast decoder consumed before its first byte of output
@@ -97,12 +98,12 @@ func (x *xzReader) Read(p []byte) (int, error) {
 	if x.current == nil {
 		fast, err := fastxz.NewReader(x.seen, xzDictionary)
 		if err != nil {
-			return x.fallBack(p, err)
+			return 0, fmt.Errorf("opening xz data: %w", err)
 		}
 		x.current = fast
 	}
 	n, err := x.current.Read(p)
-	if n == 0 && err != nil && !errors.Is(err, io.EOF) && !x.started {
+	if n == 0 && errors.Is(err, fastxz.ErrData) && !x.started {
 		return x.fallBack(p, err)
 	}
 	if n > 0 && !x.started {

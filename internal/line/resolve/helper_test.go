@@ -27,7 +27,12 @@ import (
 // verifies the signature of InRelease; the full rules of apt have their own station and tests.
 func testOptions(t *testing.T) Options {
 	t.Helper()
-	blobs := t.TempDir()
+	o := optionsIn(t.TempDir(), t.TempDir())
+	o.Report = func(e kiln.Event) { t.Log(e.Message) }
+	return o
+}
+
+func optionsIn(blobs, cache string) Options {
 	put := func(data []byte) (kiln.Digest, error) {
 		d := kiln.DigestBytes(data)
 		return d, os.WriteFile(filepath.Join(blobs, d.Hex()), data, 0o644)
@@ -52,8 +57,7 @@ func testOptions(t *testing.T) Options {
 		Put:      put,
 		Verify:   verifySignature,
 		Platform: "linux/amd64",
-		CacheDir: t.TempDir(),
-		Report:   func(e kiln.Event) { t.Log(e.Message) },
+		CacheDir: cache,
 	}
 }
 

@@ -113,29 +113,38 @@ func (b *indexBuilder) add(p *deb.Package) error {
 	return nil
 }
 
+// Bytes that may stand before a name in a relation field, and that end one.
+var beforeName, afterName = byteSet(" \t\n,|"), byteSet(" \t\n,|(:[<")
+
+func byteSet(s string) (set [256]bool) {
+	for i := range len(s) {
+		set[s[i]] = true
+	}
+	return set
+}
+
 // mention registers the names in a relation field without parsing it fully.
+// A name with an architecture qualifier is another package to apt.
 func (b *indexBuilder) mention(field string, fn func(uint32)) {
-	for field != "" {
-		start := 0
-		for start < len(field) && (field[start] == ' ' || field[start] == '\n' || field[start] == '\t' || field[start] == ',' || field[start] == '|') {
-			start++
+	for at := 0; at < len(field); {
+		for at < len(field) && beforeName[field[at]] {
+			at++
 		}
-		end := start
-		for end < len(field) && !strings.ContainsRune(" \t\n,|(:[<", rune(field[end])) {
+		end := at
+		for end < len(field) && !afterName[field[end]] {
 			end++
 		}
 		qualified := end < len(field) && field[end] == ':'
-		if end > start && (!qualified || fn != nil) {
-			id := b.name(field[start:end])
+		if end > at && (!qualified || fn != nil) {
+			id := b.name(field[at:end])
 			if fn != nil {
 				fn(id)
 			}
 		}
-		next := strings.IndexAny(field[end:], ",|")
-		if next < 0 {
-			return
+		for end < len(field) && field[end] != ',' && field[end] != '|' {
+			end++
 		}
-		field = field[end+next+1:]
+		at = end
 	}
 }
 
@@ -206,12 +215,28 @@ func buildIndex(r io.Reader, kind string) (*index, error) {
 		return nil, err
 	}
 	defer plain.Close()
-	b := &indexBuilder{ids: map[string]uint32{}}
-	if err := deb.ParsePackages(plain, b.add); err != nil {
+	b := &indexBuilder{ids: make(map[string]uint32, 1<<12)}
+	pr, pw := io.Pipe()
+	unpacked := make(chan struct{})
+	go func() { // unpacks while this goroutine parses
+		defer close(unpacked)
+		_, err := io.CopyBuffer(onlyWriter{pw}, onlyReader{plain}, make([]byte, 1<<18))
+		_ = pw.CloseWithError(err)
+	}()
+	err = deb.ParsePackages(pr, b.add)
+	_ = pr.CloseWithError(io.ErrClosedPipe) // ends the unpacking when parsing failed
+	<-unpacked
+	if err != nil {
 		return nil, err
 	}
 	return &b.index, nil
 }
+
+// onlyReader and onlyWriter keep io.Copy to the buffer it was given.
+type (
+	onlyReader struct{ io.Reader }
+	onlyWriter struct{ io.Writer }
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
