@@ -361,3 +361,12 @@ var inUserNamespace = sync.OnceValue(func() bool {
 	f := strings.Fields(readSmall("/proc/self/uid_map"))
 	return len(f) < 3 || f[0] != "0" || f[1] != "0" || f[2] != "4294967295"
 })
+
+// Engine names the engine and its mode, for documents: who ran something
+// decides how much isolation it had.
+func Engine() string {
+	if inUserNamespace() {
+		return "kiln sandbox, user namespace"
+	}
+	return "kiln sandbox, root"
+}
