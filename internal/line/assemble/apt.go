@@ -91,7 +91,7 @@ func (a *assembly) apt(ctx context.Context) error {
 	if a.debs, err = openDebCache(a.o.CacheDir, a.o.Open); err != nil {
 		return err
 	}
-	if err := a.base(ctx, base); err != nil {
+	if err := a.cachedBase(ctx, base); err != nil {
 		return fmt.Errorf("base: %w", err)
 	}
 	a.epoch = a.lock.Epoch
@@ -215,6 +215,7 @@ func (a *assembly) base(ctx context.Context, ps []*pkg) error {
 	if err := a.load(ctx, ps); err != nil {
 		return err
 	}
+	a.epoch = newest(ps)
 	if err := seedMerged(a.at); err != nil {
 		return err
 	}
@@ -293,8 +294,8 @@ func preinstScript(ps []*pkg) string {
 		if p.preinst() == nil {
 			continue
 		}
-		fmt.Fprintf(&b, "DPKG_MAINTSCRIPT_PACKAGE=%s DPKG_MAINTSCRIPT_ARCH=%s DPKG_MAINTSCRIPT_NAME=preinst DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_ADMINDIR=/var/lib/dpkg DPKG_ROOT= /%s/%s.preinst install </dev/null || { echo \"kiln: preinst of %s failed with $?\"; exit 1; }\n",
-			p.Name, p.Architecture, infoDir, p.infoName(), p.Name)
+		fmt.Fprintf(&b, "DPKG_MAINTSCRIPT_PACKAGE=%s DPKG_MAINTSCRIPT_ARCH=%s DPKG_MAINTSCRIPT_NAME=preinst DPKG_MAINTSCRIPT_PACKAGE_REFCOUNT=1 DPKG_ADMINDIR=/var/lib/dpkg DPKG_ROOT= DEBCONF_PACKAGE=%s /%s/%s.preinst install </dev/null || { echo \"kiln: preinst of %s failed with $?\"; exit 1; }\n",
+			p.Name, p.Architecture, p.Name, infoDir, p.infoName(), p.Name)
 	}
 	return b.String()
 }

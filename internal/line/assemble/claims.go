@@ -18,6 +18,7 @@ type dirClaim struct {
 	index    int
 	mode     uint32
 	uid, gid int
+	mtime    int64 // Unix seconds; 0 leaves it as it comes
 }
 
 // claims is the shared memory of packages that are unpacked at the same time:
@@ -93,7 +94,9 @@ func (c *claims) owner(name string) *pkg {
 
 // finish sets modes and owners of the directories that were made.
 func (c *claims) finish(at *place) error {
-	for _, name := range slices.Sorted(maps.Keys(c.dirs)) {
+	names := slices.Sorted(maps.Keys(c.dirs))
+	slices.Reverse(names) // children first: they change their parent's time
+	for _, name := range names {
 		d := c.dirs[name]
 		if !c.made[name] {
 			continue
@@ -114,7 +117,11 @@ func setDir(fd int, d dirClaim) error {
 		return fmt.Errorf("owner %d:%d: %w", d.uid, d.gid, err)
 	}
 	// fchmod does not work on O_PATH descriptors.
-	return unix.Fchmodat(fd, ".", d.mode, 0)
+	if err := unix.Fchmodat(fd, ".", d.mode, 0); err != nil || d.mtime == 0 {
+		return err
+	}
+	ts := unix.Timespec{Sec: d.mtime}
+	return unix.UtimesNanoAt(fd, ".", []unix.Timespec{ts, ts}, 0)
 }
 
 // undo removes everything that was made.

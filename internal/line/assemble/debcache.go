@@ -18,6 +18,9 @@ import (
 	"kiln/internal/deb"
 )
 
+// repackVersion changes with the form of the files in the cache.
+const repackVersion = "1"
+
 // debCache gives opened .debs. With a directory it keeps each one packed anew
 // with zstd, which unpacks some twenty times faster than xz. A file's name is
 // the digest of the .deb it stands for and the digest of itself; both are
@@ -35,7 +38,7 @@ func openDebCache(dir string, source func(kiln.Digest) (*os.File, error)) (*debC
 	if dir == "" {
 		return c, nil
 	}
-	c.dir = filepath.Join(dir, "unpacked")
+	c.dir = filepath.Join(dir, "unpacked", repackVersion)
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making the cache of unpacked packages: %w", err)
 	}

@@ -93,6 +93,7 @@ func (a *assembly) inTree(ctx context.Context, args ...string) error {
 	res, err := a.o.Run(ctx, sandbox.Spec{
 		Root: a.dir, Args: args, Env: scriptEnv(a.epoch), Stdout: &out, Stderr: &out,
 	})
+	a.at.forget() // scripts may have replaced directories
 	if err != nil {
 		return fmt.Errorf("running %s: %w", strings.Join(args[:min(2, len(args))], " "), err)
 	}

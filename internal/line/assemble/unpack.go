@@ -28,6 +28,7 @@ type unpacker struct {
 	buf       []byte
 	sum       hash.Hash
 	interests []string // paths whose changes a package wants to hear of
+	dirTimes  bool     // directories get the times of the archive
 	tolerant  bool     // a clash with another package is noted in claims instead of an error
 }
 
@@ -150,7 +151,11 @@ func (u *unpacker) directory(p *pkg, name string, h *tar.Header) error {
 		return err
 	}
 	uid, gid := u.owners.of(h)
-	u.claims.dir(name, dirClaim{p.index, uint32(h.Mode & 0o7777), uid, gid})
+	d := dirClaim{index: p.index, mode: uint32(h.Mode & 0o7777), uid: uid, gid: gid}
+	if u.dirTimes {
+		d.mtime = h.ModTime.Unix()
+	}
+	u.claims.dir(name, d)
 	return nil
 }
 
