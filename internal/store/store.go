@@ -12,6 +12,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -109,7 +110,7 @@ func (s *Store) PutBuild(ctx context.Context, b *kiln.Build, time int64) error {
 }
 
 // ErrNotFound is returned where no record fits.
-var ErrNotFound = errors.New("not found")
+var ErrNotFound = fmt.Errorf("not found: %w", fs.ErrNotExist)
 
 // Build returns the newest build with that ID or that image digest.
 func (s *Store) Build(ctx context.Context, idOrDigest string) (*kiln.Build, error) {

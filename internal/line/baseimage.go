@@ -1,0 +1,103 @@
+package line
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"kiln"
+	"kiln/internal/image"
+)
+
+// imageOptions say how base images are found: relative to the recipe, and NAME@CHANNEL in the local store.
+func (l *Line) imageOptions(ctx context.Context, r *kiln.Recipe) []image.Option {
+	return []image.Option{
+		image.RelativeTo(r.Dir),
+		image.Store(func(name, channel string) (string, kiln.Digest, error) {
+			release, err := l.Records.Current(ctx, name, channel)
+			if err != nil {
+				return "", "", err
+			}
+			return l.Layout.Dir(), release.Digest, nil
+		}),
+	}
+}
+
+func (l *Line) resolveImage(r *kiln.Recipe) func(context.Context, kiln.Base, string) (kiln.LockedImage, error) {
+	return func(ctx context.Context, base kiln.Base, platform string) (kiln.LockedImage, error) {
+		return image.Resolve(ctx, base, platform, l.imageOptions(ctx, r)...)
+	}
+}
+
+// unpackBase puts the base image's files into dir and returns its configuration.
+func (j *journey) unpackBase(ctx context.Context, dir string) (*kiln.ImageConfig, error) {
+	cache, err := image.CreateLayout(j.path("cache", "images"))
+	if err != nil {
+		return nil, err
+	}
+	r := j.req.Recipe
+	desc, err := image.Fetch(ctx, r.Base, *j.build.Lock.Image, cache, j.imageOptions(ctx, r)...)
+	if err != nil {
+		return nil, err
+	}
+	out, err := image.Unpack(ctx, cache, desc, dir, image.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range out.Skipped {
+		j.Report.Warn(kiln.StationAssemble, "left out of the base image: "+s)
+	}
+	return baseConfig(out.Config.Config), nil
+}
+
+func baseConfig(c ocispec.ImageConfig) *kiln.ImageConfig {
+	return &kiln.ImageConfig{
+		Entrypoint: c.Entrypoint, Command: c.Cmd, User: c.User, WorkDir: c.WorkingDir, Env: c.Env,
+		Ports: slices.Sorted(maps.Keys(c.ExposedPorts)), Volumes: slices.Sorted(maps.Keys(c.Volumes)), StopSignal: c.StopSignal,
+	}
+}
+
+// inherit fills what the recipe leaves open from the base image, as a
+// Dockerfile's FROM does. An entrypoint of the recipe's own drops the base's command.
+func inherit(r *kiln.Recipe, base *kiln.ImageConfig) *kiln.Recipe {
+	if base == nil {
+		return r
+	}
+	out := *r
+	if len(r.Entrypoint) == 0 {
+		out.Entrypoint = base.Entrypoint
+		if len(r.Command) == 0 {
+			out.Command = base.Command
+		}
+	}
+	for _, f := range []struct{ mine, theirs *string }{{&out.User, &base.User}, {&out.WorkDir, &base.WorkDir}, {&out.StopSignal, &base.StopSignal}} {
+		if *f.mine == "" {
+			*f.mine = *f.theirs
+		}
+	}
+	if len(r.Ports) == 0 {
+		out.Ports = base.Ports
+	}
+	if len(r.Volumes) == 0 {
+		out.Volumes = base.Volumes
+	}
+	out.Env = map[string]string{}
+	for _, kv := range base.Env {
+		name, value, _ := strings.Cut(kv, "=")
+		out.Env[name] = value
+	}
+	maps.Copy(out.Env, r.Env)
+	return &out
+}
+
+// wholeImageOnly refuses packages on top of an image: there is no archive to take them from.
+func wholeImageOnly(r *kiln.Recipe) error {
+	if r.Base.Apt == nil && len(r.Packages) > 0 {
+		return kiln.Misuse(fmt.Errorf("packages cannot be added to an image base: an image names no signed archive; use base.apt, or put what is needed into files or steps"))
+	}
+	return nil
+}

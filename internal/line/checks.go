@@ -1,0 +1,109 @@
+package line
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"kiln"
+	"kiln/catalogue"
+	"kiln/internal/sandbox"
+)
+
+// chosen are the objectives that a recipe asks for.
+type chosen struct {
+	profile string
+	list    []kiln.Control
+	digest  kiln.Digest // of the whole catalogue
+}
+
+func (j *journey) profile() (chosen, error) {
+	h := j.req.Recipe.Hardening
+	c := chosen{profile: h.Profile}
+	if c.profile == "" {
+		c.profile = catalogue.DefaultProfile
+	}
+	all, err := catalogue.Load()
+	if err != nil {
+		return c, err
+	}
+	c.digest = all.Digest()
+	if c.list, err = all.Select(h); err != nil {
+		return c, kiln.Misuse(err)
+	}
+	return c, nil
+}
+
+// probe runs one program of the tree, read-only, without network, for at most ten seconds.
+func probe(ctx context.Context, dir string, args []string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var out bytes.Buffer
+	res, err := sandbox.Run(ctx, sandbox.Spec{
+		Layers: []string{dir}, Args: args, Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"},
+		Stdout: &limited{&out, 1 << 20}, NoNewPrivileges: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if res.ExitCode != 0 {
+		return nil, fmt.Errorf("%s ended with status %d", strings.Join(args, " "), res.ExitCode)
+	}
+	return out.Bytes(), nil
+}
+
+// limited keeps the first max bytes and drops the rest.
+type limited struct {
+	buf *bytes.Buffer
+	max int
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if room := l.max - l.buf.Len(); room > 0 {
+		l.buf.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+// failedTests turns a trial that did not pass into an error that says what was expected and what was seen.
+func failedTests(t *kiln.Trial) error {
+	if t.Result == kiln.Pass {
+		return nil
+	}
+	var b strings.Builder
+	n := 0
+	for _, r := range t.Tests {
+		if r.Result == kiln.Pass {
+			continue
+		}
+		n++
+		fmt.Fprintf(&b, "\n  %s (%s): expected %s; found %s", r.Name, r.Type, r.Expected, r.Observed)
+	}
+	if t.Note != "" {
+		fmt.Fprintf(&b, "\n  %s", t.Note)
+	}
+	if log := tail(t.Log, 15); log != "" {
+		fmt.Fprintf(&b, "\n  the service's last lines:\n    %s", strings.ReplaceAll(log, "\n", "\n    "))
+	}
+	return &TestFailure{Failed: n, Total: len(t.Tests), text: b.String()}
+}
+
+// TestFailure is a trial that did not pass.
+type TestFailure struct {
+	Failed, Total int
+	text          string
+}
+
+func (e *TestFailure) Error() string {
+	return fmt.Sprintf("%d of %d tests failed%s", e.Failed, e.Total, e.text)
+}
+
+func tail(s string, lines int) string {
+	list := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	if len(list) > lines {
+		list = list[len(list)-lines:]
+	}
+	return strings.Join(list, "\n")
+}

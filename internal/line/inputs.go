@@ -1,0 +1,186 @@
+package line
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"time"
+
+	"kiln"
+	"kiln/internal/deb"
+	"kiln/internal/fetch"
+	"kiln/internal/line/resolve"
+	"kiln/internal/line/verify"
+)
+
+func (l *Line) path(parts ...string) string {
+	return filepath.Join(append([]string{l.Dir}, parts...)...)
+}
+
+// resolve fixes every input. What it finds unchanged since the last build of
+// the same recipe keeps that build's lock, so that an archive that was merely
+// signed again does not make a new image.
+func (j *journey) resolve(ctx context.Context) (string, bool, error) {
+	if j.req.Lock != nil {
+		if j.req.Lock.Recipe != j.build.Recipe {
+			return "", false, fmt.Errorf("the lock was made for recipe %s, this one is %s: the recipe or a variable changed; run `kiln lock` again", j.req.Lock.Recipe.Short(), j.build.Recipe.Short())
+		}
+		j.build.Lock = j.req.Lock
+		return fmt.Sprintf("%d packages, from the lock given", len(j.req.Lock.Packages)), false, nil
+	}
+	lock, evidence, err := j.Line.Lock(ctx, j.req.Recipe)
+	if err != nil {
+		return "", false, err
+	}
+	key, err := kiln.DigestOf([]any{"last lock", j.build.Recipe, lock.Platform})
+	if err != nil {
+		return "", false, err
+	}
+	last := new(kiln.Lock)
+	known, err := j.memo.get(kiln.StationResolve, key, last)
+	if err != nil {
+		return "", false, err
+	}
+	j.build.Evidence = evidence
+	if known && sameInputs(last, lock) && j.haveInputs(last) {
+		j.build.Lock = last
+		return fmt.Sprintf("%d packages, as last time", len(last.Packages)), true, nil
+	}
+	j.build.Lock = lock
+	return describeLock(lock), false, j.memo.put(kiln.StationResolve, key, lock)
+}
+
+func describeLock(lock *kiln.Lock) string {
+	if lock.Image != nil {
+		return fmt.Sprintf("base image %s, %d packages", lock.Image.Digest.Short(), len(lock.Packages))
+	}
+	return fmt.Sprintf("%d packages from %d suites", len(lock.Packages), len(lock.Archives))
+}
+
+// sameInputs reports whether two locks name the same content.
+func sameInputs(a, b *kiln.Lock) bool {
+	return a.Recipe == b.Recipe && a.Catalogue == b.Catalogue && reflect.DeepEqual(a.Packages, b.Packages) &&
+		reflect.DeepEqual(a.Files, b.Files) && reflect.DeepEqual(a.Image, b.Image)
+}
+
+// haveInputs reports whether the signed indexes behind a lock are still in the cache.
+func (j *journey) haveInputs(lock *kiln.Lock) bool {
+	for _, a := range lock.Archives {
+		if !j.Blobs.Has(a.InRelease) || !j.Blobs.Has(a.Keyring) {
+			return false
+		}
+	}
+	return true
+}
+
+// Lock resolves a recipe: every input by digest, with the evidence for the archives.
+func (l *Line) Lock(ctx context.Context, r *kiln.Recipe) (*kiln.Lock, []kiln.Evidence, error) {
+	o := resolve.Options{
+		Get: l.Fetch.Get,
+		Blob: func(ctx context.Context, url string, want kiln.Digest, size int64) (string, error) {
+			if err := l.Fetch.Blob(ctx, url, want, size); err != nil {
+				return "", err
+			}
+			return l.Blobs.Path(want), nil
+		},
+		Put: func(data []byte) (kiln.Digest, error) {
+			d, _, err := l.Blobs.Put(bytes.NewReader(data), "", int64(len(data)))
+			return d, err
+		},
+		Verify: func(raw []byte, a kiln.AptArchive, suite string, keyring []byte) (*deb.Release, kiln.Evidence, error) {
+			return l.release(ctx, raw, a, suite, keyring)
+		},
+		CacheDir: l.path("cache", "indexes"),
+		Platform: r.Platform,
+		Report:   l.Report,
+	}
+	if r.Base.Apt != nil {
+		return resolve.Apt(ctx, r, o)
+	}
+	if err := wholeImageOnly(r); err != nil {
+		return nil, nil, err
+	}
+	lock, err := resolve.Image(ctx, r, o, l.resolveImage(r))
+	return lock, nil, err
+}
+
+// release verifies one InRelease, never older than the newest seen of the same suite.
+func (l *Line) release(ctx context.Context, raw []byte, a kiln.AptArchive, suite string, keyring []byte) (*deb.Release, kiln.Evidence, error) {
+	id := a.URI + " " + suite
+	seen, err := l.Records.Seen(ctx, id)
+	if err != nil {
+		return nil, kiln.Evidence{}, err
+	}
+	release, evidence, err := verify.InRelease(raw, verify.Request{Archive: a, Suite: suite, Keyring: keyring, Now: l.Now(), LastSeen: seen})
+	if err != nil {
+		return nil, evidence, err
+	}
+	return release, evidence, l.Records.SetSeen(ctx, id, release.Date.Unix())
+}
+
+// verify brings every input into the cache and re-checks the whole chain from
+// there: signature, index, package.
+func (j *journey) verify(ctx context.Context) (string, bool, error) {
+	var chain struct {
+		Evidence []kiln.Evidence `json:"evidence"`
+	}
+	cached, _, err := remember(j, kiln.StationVerify, []any{j.build.Lock}, &chain, func() error {
+		if err := j.Line.FetchInputs(ctx, j.build.Lock); err != nil {
+			return err
+		}
+		evidence, err := j.Line.VerifyLock(ctx, j.build.Lock)
+		chain.Evidence = evidence
+		return err
+	})
+	if err != nil {
+		return "", false, err
+	}
+	j.build.Evidence = chain.Evidence
+	if err := j.admitInputs(); err != nil {
+		return "", false, err
+	}
+	return fmt.Sprintf("%d inputs, every one reached by a signature", len(j.build.Lock.Packages)+len(j.build.Lock.Archives)), cached, nil
+}
+
+// VerifyLock re-checks a lock offline from the cache.
+func (l *Line) VerifyLock(ctx context.Context, lock *kiln.Lock) ([]kiln.Evidence, error) {
+	return verify.Lock(ctx, lock, func(d kiln.Digest) (io.ReadCloser, error) { return l.Blobs.Open(d) }, l.Now())
+}
+
+// FetchInputs downloads what the cache lacks of a lock's packages and indexes, each checked against its digest.
+func (l *Line) FetchInputs(ctx context.Context, lock *kiln.Lock) error {
+	var items []fetch.Item
+	for _, p := range lock.Packages {
+		if !l.Blobs.Has(p.Digest) {
+			items = append(items, fetch.Item{URL: join(lock.Archive(p.Archive).URI, p.Path), Digest: p.Digest, Size: p.Size})
+		}
+	}
+	for _, a := range lock.Archives {
+		for _, x := range a.Indexes {
+			if !l.Blobs.Has(x.Digest) {
+				url := join(a.URI, "dists/"+a.Suite+"/"+filepath.Dir(x.Path)+"/by-hash/SHA256/"+x.Digest.Hex())
+				items = append(items, fetch.Item{URL: url, Digest: x.Digest, Size: x.Size})
+			}
+		}
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	return l.Fetch.Blobs(ctx, items, 6, func(done, total int64) { l.Report.Progress(kiln.StationVerify, done, total, "bytes") })
+}
+
+func join(base, rel string) string {
+	if base[len(base)-1] != '/' {
+		base += "/"
+	}
+	return base + rel
+}
+
+// open gives a verified input from the cache.
+func (l *Line) open(d kiln.Digest) (*os.File, error) { return l.Blobs.Open(d) }
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
