@@ -41,6 +41,7 @@ type Factory struct {
 	layout  *image.Layout
 	fetch   *fetch.Client
 	pass    []byte
+	keys    map[string]*keys.Key // opened once: the pass phrase is slow to check on purpose
 }
 
 // Open opens or creates the state directory.
@@ -51,7 +52,7 @@ func Open(cfg Config) (*Factory, error) {
 	if err := os.MkdirAll(cfg.State, 0o700); err != nil {
 		return nil, kiln.WithHint(fmt.Errorf("opening state: %w", err), "choose another place with --state DIR or KILN_STATE")
 	}
-	f := &Factory{cfg: cfg}
+	f := &Factory{cfg: cfg, keys: map[string]*keys.Key{}}
 	if err := f.open(); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("opening state %s: %w", cfg.State, err)
@@ -175,6 +176,9 @@ func isNoSpace(err error) bool {
 
 // key loads a role's signing key, asking for the pass phrase the first time.
 func (f *Factory) key(role string) (*keys.Key, error) {
+	if k := f.keys[role]; k != nil {
+		return k, nil
+	}
 	if f.pass == nil {
 		pass, err := f.cfg.Passphrase()
 		if err != nil {
@@ -182,5 +186,10 @@ func (f *Factory) key(role string) (*keys.Key, error) {
 		}
 		f.pass = pass
 	}
-	return keys.Load(f.path("keys"), role, f.pass)
+	k, err := keys.Load(f.path("keys"), role, f.pass)
+	if err != nil {
+		return nil, err
+	}
+	f.keys[role] = k
+	return k, nil
 }

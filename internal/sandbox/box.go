@@ -148,6 +148,9 @@ func (b *Box) exec(ctx context.Context, s ExecSpec, caps uint64) (Result, error)
 		return Result{}, fmt.Errorf("sandbox: %w", err)
 	}
 	defer std.abandon()
+	if err := std.own(s.UID, s.GID); err != nil {
+		return Result{}, fmt.Errorf("sandbox: %w", err)
+	}
 	const all = unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWPID | unix.CLONE_NEWCGROUP
 	flags := all
 	if b.spec.Network == NetworkNone {

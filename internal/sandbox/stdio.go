@@ -14,6 +14,7 @@ import (
 // writers: an *os.File is handed over as it is, anything else by a pipe.
 type stdio struct {
 	child  [3]int     // descriptors for the child, above 2
+	pipes  []int      // those of child that are pipes of ours for output
 	ends   []*os.File // our ends of pipes that the program writes to
 	in     *os.File   // our end of the pipe that it reads from
 	copies sync.WaitGroup
@@ -22,8 +23,21 @@ type stdio struct {
 
 func (w *builder) openStdio() error {
 	var err error
-	w.stdio, err = openStdio(w.spec.Stdin, w.spec.Stdout, w.spec.Stderr)
-	return err
+	if w.stdio, err = openStdio(w.spec.Stdin, w.spec.Stdout, w.spec.Stderr); err != nil {
+		return err
+	}
+	return w.stdio.own(w.spec.UID, w.spec.GID)
+}
+
+// own gives the pipes to the user that the program runs as: programs open
+// /dev/stdout and /dev/stderr by name, as container images commonly make them do.
+func (s *stdio) own(uid, gid int) error {
+	for _, fd := range s.pipes {
+		if err := unix.Fchown(fd, uid, gid); err != nil {
+			return fmt.Errorf("giving a pipe to user %d: %w", uid, err)
+		}
+	}
+	return nil
 }
 
 func openStdio(in io.Reader, out, errs io.Writer) (*stdio, error) {
@@ -98,7 +112,7 @@ func (s *stdio) output(i int, out io.Writer) (err error) {
 			_ = r.Close()
 			return err
 		}
-		s.ends = append(s.ends, r)
+		s.ends, s.pipes = append(s.ends, r), append(s.pipes, s.child[i])
 		s.copies.Add(1)
 		go func() {
 			defer s.copies.Done()
