@@ -53,6 +53,8 @@ const (
 const (
 	defaultTimeout = 10 * time.Second
 	defaultWait    = 15 * time.Second
+	// of a goss file or a component, which hold many
+	documentTimeout = 5 * time.Minute
 )
 
 // Run runs the trial. Tests that fail are in the result; an error means that
@@ -200,7 +202,11 @@ func (t *trial) test(ctx context.Context, test kiln.Test) kiln.TestResult {
 
 // once makes one attempt within the test's timeout.
 func (t *trial) once(ctx context.Context, test kiln.Test, attempt func(context.Context) outcome) outcome {
-	limit := test.Timeout.Or(defaultTimeout)
+	limit := defaultTimeout
+	if test.Goss != "" || test.Component != "" {
+		limit = documentTimeout // they hold many tests, with limits of their own
+	}
+	limit = test.Timeout.Or(limit)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
 	defer cancel()
 	return attempt(ctx)

@@ -322,3 +322,57 @@ phases:
 		t.Errorf("%+v", r)
 	}
 }
+
+func TestGoss(t *testing.T) {
+	root := candidate(t)
+	dir := t.TempDir()
+	file := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file("good.yaml", `
+file:
+  /etc/conf: {exists: true, mode: "0644", owner: root, filetype: file, contents: ["/^port \\d+$/", "!password"]}
+  /etc/none: {exists: false}
+  /etc/link: {exists: true, linked-to: /etc/conf}
+user:
+  web: {exists: true, uid: 101, groups: [web, extra], home: /srv/web}
+group:
+  web: {exists: true, gid: 102}
+port:
+  tcp:80: {listening: true}
+  tcp:22: {listening: false}
+process:
+  app: {running: true}
+http:
+  http://localhost/: {status: 200, body: [hello], headers: ["X-Kind: test"]}
+addr:
+  tcp://localhost:80: {reachable: true}
+package:
+  openssh-server: {installed: false}
+kernel-param:
+  kernel.ostype: {value: Linux}
+command:
+  id: {exit-status: 0, skip: true}
+`)
+	file("bad.yaml", "file: {/etc/conf: {exists: true, mode: '0600'}}\nport:\n  tcp:22: {listening: true}\n")
+	file("foreign.yaml", "mount: {/: {exists: true}}\n")
+	d, err := Run(t.Context(), Input{
+		Layers: []string{root}, Tree: digest, Dir: dir,
+		Config: kiln.ImageConfig{Entrypoint: []string{"app", "serve", ":80"}, User: "web", Env: []string{"PATH=/bin"}, Ports: []string{"80/tcp"}},
+		Tests:  []kiln.Test{{Goss: "good.yaml"}, {Goss: "bad.yaml"}, {Goss: "foreign.yaml"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := d.Tests[0]; r.Result != kiln.Pass || !strings.HasSuffix(r.Observed, "checks hold, 1 skipped by the file") {
+		t.Errorf("%+v", r)
+	}
+	if r := d.Tests[1]; r.Result != kiln.Fail || !strings.Contains(r.Observed, "file /etc/conf: mode should be 0600, is 0644") || !strings.Contains(r.Observed, "port tcp:22") {
+		t.Errorf("%+v", r)
+	}
+	if r := d.Tests[2]; r.Result != kiln.Error || !strings.Contains(r.Observed, "not supported") {
+		t.Errorf("%+v", r)
+	}
+}
