@@ -205,7 +205,7 @@ func Compress(kind string, data []byte) []byte {
 	case "zst":
 		w, err = zstd.NewWriter(&b)
 	case "xz":
-		w, err = xz.NewWriter(&b)
+		w, err = xz.WriterConfig{DictCap: 1 << 16}.NewWriter(&b) // the default allocates 8 MiB a file
 	default:
 		panic("testarchive: no compression " + kind)
 	}
