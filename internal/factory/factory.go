@@ -4,6 +4,7 @@ package factory
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -91,7 +92,8 @@ func (f *Factory) line() (*line.Line, error) {
 	}
 	return &line.Line{
 		Dir: f.cfg.State, Blobs: f.blobs, Records: f.records, Fetch: f.fetch, Layout: f.layout,
-		Key: f.key, Now: f.cfg.Now, Program: program, Report: f.cfg.Report,
+		Key: f.key, Public: func(role string) (*ecdsa.PublicKey, error) { return keys.LoadPublic(f.path("keys"), role) },
+		Now: f.cfg.Now, Program: program, Report: f.cfg.Report,
 	}, nil
 }
 

@@ -73,13 +73,19 @@ func failedTests(t *kiln.Trial) error {
 		return nil
 	}
 	var b strings.Builder
-	n := 0
+	n, last := 0, ""
 	for _, r := range t.Tests {
 		if r.Result == kiln.Pass {
 			continue
 		}
 		n++
-		fmt.Fprintf(&b, "\n  %s (%s): expected %s; found %s", r.Name, r.Type, r.Expected, r.Observed)
+		found := clipLines(r.Observed, 3)
+		if found == last { // a service that does not start fails every test alike
+			found = "the same"
+		} else {
+			last = found
+		}
+		fmt.Fprintf(&b, "\n  %s (%s): expected %s; found %s", r.Name, r.Type, r.Expected, found)
 	}
 	if t.Note != "" {
 		fmt.Fprintf(&b, "\n  %s", t.Note)
@@ -88,6 +94,14 @@ func failedTests(t *kiln.Trial) error {
 		fmt.Fprintf(&b, "\n  the service's last lines:\n    %s", strings.ReplaceAll(log, "\n", "\n    "))
 	}
 	return &TestFailure{Failed: n, Total: len(t.Tests), text: b.String()}
+}
+
+func clipLines(s string, most int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	if len(lines) > most {
+		lines = append(lines[:most], "…")
+	}
+	return strings.Join(lines, "\n    ")
 }
 
 // TestFailure is a trial that did not pass.

@@ -2,7 +2,6 @@ package line
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"errors"
 	"fmt"
 
@@ -74,11 +73,13 @@ func (j *journey) attestInput() (attest.Input, error) {
 func (j *journey) keyIDs() (map[string]kiln.Digest, error) {
 	ids := map[string]kiln.Digest{}
 	for _, role := range keys.Roles() {
-		k, err := j.Key(role)
+		public, err := j.Public(role)
 		if err != nil {
 			return nil, err
 		}
-		ids[role] = k.ID()
+		if ids[role], err = keys.ID(public); err != nil {
+			return nil, err
+		}
 	}
 	return ids, nil
 }
@@ -179,13 +180,9 @@ const maxBundle = 64 << 20
 
 func (j *journey) checkStatements() error {
 	for _, s := range j.build.Statements {
-		k, err := j.Key(s.Role)
+		public, err := j.Public(s.Role)
 		if err != nil {
 			return err
-		}
-		public, ok := k.Public().(*ecdsa.PublicKey)
-		if !ok {
-			return fmt.Errorf("internal error: the %s key is a %T", s.Role, k.Public())
 		}
 		text, err := j.Layout.Read(s.Bundle, maxBundle)
 		if err != nil {

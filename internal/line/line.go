@@ -5,6 +5,7 @@ package line
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -35,6 +36,8 @@ type Line struct {
 	Fetch   *fetch.Client
 	Layout  *image.Layout // the local store of images
 	Key     func(role string) (*keys.Key, error)
+	// Public gives a role's public key without opening the private one, which is slow on purpose.
+	Public func(role string) (*ecdsa.PublicKey, error)
 	Now     func() time.Time
 	// Program is the digest of the running executable: another program may give other results.
 	Program kiln.Digest
