@@ -119,7 +119,7 @@ func poison(v reflect.Value) {
 // A build that stopped early still has a page, which says where and why, and claims nothing else.
 func TestStoppedBuild(t *testing.T) {
 	b := &kiln.Build{Header: kiln.NewHeader("Build"), ID: "1", Name: "x", Recipe: digest("r"), Stations: []kiln.StationRun{
-		{Station: "recipe", Result: "done"}, {Station: "resolve", Result: "failed", Note: "package nothing-here is in no archive"},
+		{Station: "recipe", Result: "done"}, {Station: "resolve", Result: "failed", Note: "package nothing-here is in no archive\nand a long story"},
 	}}
 	text := render(t, b)
 	for _, want := range []string{"Stopped", "The build stopped at resolve: package nothing-here is in no archive"} {
@@ -130,6 +130,25 @@ func TestStoppedBuild(t *testing.T) {
 	for _, no := range []string{"Admitted", `id="tests"`, `id="image"`, `id="hardening"`} {
 		if strings.Contains(text, no) {
 			t.Errorf("the page of a stopped build has %q", no)
+		}
+	}
+}
+
+// A signature that vouches for many packages stands once, not a hundred times.
+func TestProofsAreJoined(t *testing.T) {
+	b := sample()
+	for _, p := range b.Lock.Packages {
+		e := b.Evidence[0]
+		e.Subject, e.Checks = kiln.Subject{Name: "apt:debian/" + p.Name, Digest: p.Digest}, []string{"named by the signed index"}
+		b.Evidence = append(b.Evidence, e)
+	}
+	text := render(t, b)
+	if n := strings.Count(text, `<article class="card">`); n != 3 {
+		t.Errorf("%d cards for three signatures", n)
+	}
+	for _, want := range []string{"vouches for 46 further inputs", "apt:debian/libpcre2-8-0"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not say %q", want)
 		}
 	}
 }

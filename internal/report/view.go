@@ -24,6 +24,7 @@ type view struct {
 	Script   template.JS
 	Policy   string
 	Headline headline
+	Proofs   []proof
 	Facts    []fact
 	Contents []content
 	Timeline []bar
@@ -58,6 +59,12 @@ type bar struct {
 	Start, Width float64
 }
 
+// proof is one signature and everything that it vouches for.
+type proof struct {
+	kiln.Evidence
+	Also []kiln.Subject // further inputs with the same proof
+}
+
 type packageRow struct {
 	kiln.LockedPackage
 	Group  string
@@ -90,6 +97,7 @@ type layerRow struct {
 func newView(b *kiln.Build, o Options) *view {
 	v := &view{Build: b, Options: o, Style: template.CSS(styleText), Script: template.JS(scriptText), Policy: securityPolicy()}
 	v.Headline = newHeadline(b)
+	v.Proofs = proofs(b.Evidence)
 	v.Timeline, v.Total = timeline(b.Stations)
 	v.Packages = packageRows(b.Lock)
 	v.PackageText = packageText(v.Packages)
@@ -104,7 +112,7 @@ func newView(b *kiln.Build, o Options) *view {
 func newHeadline(b *kiln.Build) headline {
 	for _, s := range b.Stations {
 		if s.Result == "failed" {
-			return headline{kiln.Fail, "Stopped", fmt.Sprintf("The build stopped at %s: %s", s.Station, cmp.Or(s.Note, "no reason was recorded"))}
+			return headline{kiln.Fail, "Stopped", fmt.Sprintf("The build stopped at %s: %s", s.Station, cmp.Or(head(s.Note), "no reason was recorded"))}
 		}
 	}
 	if b.Verdict == nil {
@@ -135,6 +143,28 @@ func served(v *kiln.Verdict, text string) string {
 		return text + " The policy is in " + v.Mode + " mode: the image is served all the same."
 	}
 	return text
+}
+
+// proofs joins the inputs that one signature vouches for: a signed release file
+// stands once, with the packages that its indexes name.
+func proofs(all []kiln.Evidence) []proof {
+	var out []proof
+	at := map[string]int{}
+	for _, e := range all {
+		key := fmt.Sprintf("%q", append([]string{e.Type, e.Root, e.Archive, e.Suite, fmt.Sprint(e.SignedAt, e.ValidUntil), fmt.Sprint(e.Exception != nil)}, e.Signers...))
+		i, ok := at[key]
+		switch {
+		case !ok || e.Exception != nil:
+			at[key] = len(out)
+			out = append(out, proof{Evidence: e})
+		case len(e.Checks) > len(out[i].Checks):
+			out[i].Also = append(out[i].Also, out[i].Subject)
+			out[i].Evidence = e
+		default:
+			out[i].Also = append(out[i].Also, e.Subject)
+		}
+	}
+	return out
 }
 
 func timeline(runs []kiln.StationRun) ([]bar, int64) {
@@ -359,7 +389,7 @@ func contents(v *view) []content {
 			out = append(out, c)
 		}
 	}
-	add(v.Lock != nil || len(v.Evidence) > 0, content{"inputs", "Inputs", fmt.Sprintf("%d proofs", len(v.Evidence)), ""})
+	add(v.Lock != nil || len(v.Evidence) > 0, content{"inputs", "Inputs", plural(len(v.Evidence), "proof", "proofs"), ""})
 	add(len(v.Packages) > 0, content{"packages", "Packages", fmt.Sprint(len(v.Packages)), ""})
 	if h := v.Hardening; h != nil {
 		add(true, content{"hardening", "Hardening", fmt.Sprintf("%d objectives", len(h.Outcomes)), ""})
@@ -381,8 +411,29 @@ func contents(v *view) []content {
 var functions = template.FuncMap{
 	"bytes": bytesText, "millis": millisText, "date": dateText, "day": dayText, "short": shortText, "fingerprint": fingerprintText,
 	"mark": markText, "state": stateText, "stateWord": stateWord, "join": strings.Join, "predicate": predicateText,
-	"base": path.Base, "plural": plural, "command": commandText, "changed": changed,
+	"base": path.Base, "plural": plural, "command": commandText, "changed": changed, "head": head, "folded": folded, "some": some, "few": few,
 }
+
+// maxShown is how much of a text stands in a table before the rest is folded.
+const maxShown = 240
+
+// head is the first line of a text, as much of it as a table takes.
+func head(s string) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	if r := []rune(first); len(r) > maxShown {
+		return string(r[:maxShown]) + "…"
+	}
+	return first
+}
+
+// folded reports whether a text has more than its head.
+func folded(s string) bool { return head(s) != strings.TrimSpace(s) }
+
+// some returns the first of many paths; the record has all of them.
+func some(paths []string) []string { return paths[:min(len(paths), maxListed/4)] }
+
+// few returns the first references; the rest is folded.
+func few(all []kiln.Reference) []kiln.Reference { return all[:min(len(all), 2)] }
 
 func bytesText(n int64) string {
 	switch {

@@ -78,6 +78,7 @@ var generatedRules = []rule{
 	{"etc/machine-id", "machine identity, empty in an image"},
 	{"var/lib/dbus/machine-id", "machine identity, empty in an image"},
 	{"etc/motd", "message of the day"},
+	{"etc/nsswitch.conf", "name services, copied from a template of the C library"},
 	{"etc/ca-certificates.conf", "list of authorities, kept by ca-certificates"},
 	{"etc/ssl/certs/ca-certificates.crt", "bundle of authorities, made by update-ca-certificates"},
 	{"etc/ssl/certs/java/cacerts", "bundle of authorities, made by ca-certificates-java"},
