@@ -1,7 +1,6 @@
 package kiln
 
 import (
-	"net"
 	"net/url"
 	"regexp"
 	"strings"
@@ -97,9 +96,13 @@ func (c *recipeCheck) httpTest(field string, t *HTTPTest) {
 }
 
 func (c *recipeCheck) tcpTest(field string, t *TCPTest) {
-	host, port, err := net.SplitHostPort(t.Address)
-	_, ok := NormalPort(port)
-	c.want(err == nil && host != "" && ok, field+".address", "is host:port such as 127.0.0.1:6379, or a port alone")
+	u, err := url.Parse("tcp://" + t.Address)
+	bare := strings.Count(t.Address, ":") > 1 && !strings.HasPrefix(t.Address, "[") // an IPv6 address without brackets
+	ok := err == nil && u.Host == t.Address && u.Hostname() != "" && !bare
+	if ok {
+		_, ok = NormalPort(u.Port())
+	}
+	c.want(ok, field+".address", "is host:port such as 127.0.0.1:6379, or a port alone")
 	c.patterns(field+".match", t.Match)
 	c.want(!t.Refused || t.Send == "" && len(t.Match) == 0, field, "refused stands alone: nothing is sent to a port that must be closed")
 }

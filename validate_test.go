@@ -110,3 +110,16 @@ func TestServes(t *testing.T) {
 		}
 	}
 }
+
+func TestTCPAddress(t *testing.T) {
+	for address, want := range map[string]bool{
+		"127.0.0.1:6379": true, "localhost:1": true, "[::1]:80": true,
+		"": false, "6379": false, ":80": false, "a:0": false, "a:65536": false, "a:b": false, "a:80/x": false, "u@a:80": false, "a b:80": false, "::1:80": false,
+	} {
+		c := &recipeCheck{r: &Recipe{}}
+		c.tcpTest("tcp", &TCPTest{Address: address})
+		if (len(c.problems) == 0) != want {
+			t.Errorf("%q: %v", address, c.problems)
+		}
+	}
+}

@@ -67,10 +67,12 @@ func (n *Node) Scalar() bool { return n.Kind == Text || n.Kind == Number || n.Ki
 
 // Limits of a file.
 const (
-	MaxSize  = 1 << 20 // bytes
-	maxDepth = 64      // of nesting
-	maxNodes = 50_000  // after aliases are replaced
-	maxMarks = 100     // block indicators, tags or anchors on one line
+	MaxSize   = 1 << 20 // bytes
+	maxDepth  = 64      // of nesting
+	maxNodes  = 50_000  // after aliases are replaced
+	maxMarks  = 100     // block indicators, tags or anchors on one line
+	maxKeys   = 10_000  // in the whole file: the parser's time grows with their square
+	maxTokens = 200_000
 )
 
 // Parse reads one YAML document of at most MaxSize bytes. name is the file's
@@ -123,9 +125,11 @@ func parseAST(data []byte, name string) (file *ast.File, err error) {
 }
 
 func boundTokens(tokens token.Tokens, name string) error {
-	depth, line, marks := 0, 0, 0
-	for _, t := range tokens {
+	depth, line, marks, keys := 0, 0, 0, 0
+	for i, t := range tokens {
 		switch t.Type {
+		case token.MappingValueType:
+			keys++
 		case token.SequenceStartType, token.MappingStartType:
 			depth++
 		case token.SequenceEndType, token.MappingEndType:
@@ -136,9 +140,16 @@ func boundTokens(tokens token.Tokens, name string) error {
 			}
 			marks++
 		}
-		if depth > maxDepth || marks > maxMarks || t.Position.Column > MaxSize/4 {
-			return Errors{{File: name, Line: t.Position.Line, Column: t.Position.Column, Message: "is nested too deeply"}}
+		message := ""
+		switch {
+		case depth > maxDepth || marks > maxMarks:
+			message = "is nested too deeply"
+		case keys > maxKeys || i > maxTokens:
+			message = "holds too many values"
+		default:
+			continue
 		}
+		return Errors{{File: name, Line: t.Position.Line, Column: t.Position.Column, Message: message}}
 	}
 	return nil
 }
