@@ -112,7 +112,9 @@ func (l *Layout) Verify(desc ocispec.Descriptor) error {
 
 // CopyTo copies what desc names, with all referrers, into another layout and
 // gives it a name there ("" gives none). Blobs are checked on the way; the
-// name moves last.
+// name moves last. Referrers that the other layout had already are replaced
+// where this one brings some of the same artifact type, so that statements do
+// not pile up.
 func (l *Layout) CopyTo(to *Layout, desc ocispec.Descriptor, name string) error {
 	if sameDir(l.dir, to.dir) {
 		return to.enter(desc, nil, name)
@@ -135,7 +137,27 @@ func (l *Layout) CopyTo(to *Layout, desc ocispec.Descriptor, name string) error 
 			return fmt.Errorf("copying to layout %s: %w", to.dir, err)
 		}
 	}
-	return to.enter(g.root, g.referrers, name)
+	if err := to.enter(g.root, g.referrers, name); err != nil {
+		return err
+	}
+	return to.dropStale(g)
+}
+
+// dropStale removes referrers of what is being copied that the source no longer has.
+func (l *Layout) dropStale(g *graph) error {
+	types, subjects := map[string]bool{}, []kiln.Digest{}
+	for _, r := range g.referrers {
+		types[r.ArtifactType] = true
+	}
+	for _, d := range g.blobs {
+		if isIndex(d.MediaType) || isManifest(d.MediaType) {
+			subjects = append(subjects, kiln.Digest(d.Digest))
+		}
+	}
+	if len(types) == 0 {
+		return nil
+	}
+	return l.DropReferrersIf(func(d ocispec.Descriptor) bool { return types[d.ArtifactType] && !g.seen[string(d.Digest)] }, subjects...)
 }
 
 func (l *Layout) enter(root ocispec.Descriptor, referrers []ocispec.Descriptor, name string) error {

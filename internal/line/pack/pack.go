@@ -33,8 +33,9 @@ const (
 func Roles() []string { return []string{RoleBase, RolePackages, RoleApplication} }
 
 // gzipLevel is fixed: another level, or another version of the compressor,
-// gives other digests for the same content (diff ids stay).
-const gzipLevel = 6
+// gives other digests for the same content (diff ids stay). On 100 MB of
+// programs, level 5 took 1.45 s for 40.7 %, 6 1.77 s for 40.3 %, 9 12.8 s for 39.2 %.
+const gzipLevel = 5
 
 // Input is what an image is made of.
 type Input struct {

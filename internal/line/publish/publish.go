@@ -66,7 +66,7 @@ func Image(ctx context.Context, in Input, store *image.Layout, records Records) 
 	if err := store.Verify(desc); err != nil {
 		return nil, nil, fmt.Errorf("publishing %s: the image in the local store: %w", in.Name, err)
 	}
-	release, err := in.record(ctx, records, func() error { return store.Tag(in.Name+":"+in.Channel, desc) })
+	release, err := in.record(ctx, records, func() error { return move(store, in.Name+":"+in.Channel, desc) })
 	if err != nil {
 		return nil, nil, fmt.Errorf("publishing %s: %w", in.Name, err)
 	}
@@ -104,6 +104,20 @@ func (in Input) admitted() error {
 		return fmt.Errorf("publishing %s: the decision is %s by %s: %w", in.Name, v.Decision, v.Rule, ErrRefused)
 	}
 	return nil
+}
+
+// move gives the name to the image; what had it stays in the store without a
+// name, because releases of the past can be asked for.
+func move(store *image.Layout, name string, desc ocispec.Descriptor) error {
+	old, err := store.Find(name)
+	if err != nil && !errors.Is(err, image.ErrNotFound) {
+		return err
+	}
+	if err := store.Tag(name, desc); err != nil || old.Digest == "" || old.Digest == desc.Digest {
+		return err
+	}
+	old.Annotations = nil
+	return store.Add(old)
 }
 
 // record names the image in the store and remembers the release, unless the channel means it already.

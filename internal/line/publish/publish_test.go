@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -132,6 +133,33 @@ func TestAChannelMovesAndRemembersWhatItMeant(t *testing.T) {
 	desc, err := store.Find("base/nginx:stable")
 	if err != nil || kiln.Digest(desc.Digest) != two.Build.Artifact.Index {
 		t.Errorf("the store's name means %v, %v", desc.Digest, err)
+	}
+	_, err = store.Sweep()
+	must(t, err)
+	old, err := store.Find(string(one.Build.Artifact.Index))
+	must(t, err)
+	must(t, store.Verify(old))
+}
+
+func TestStatementsOfAnotherDayReplaceTheOldOnesInALayout(t *testing.T) {
+	store, out := newStore(t), filepath.Join(t.TempDir(), "oci")
+	in := candidate(t, store, "1")
+	a := in.Build.Artifact
+	for day := range 3 {
+		must(t, store.DropReferrers("text/plain", a.Index))
+		report, err := store.PutBytes("text/plain", fmt.Appendf(nil, "report of day %d", day))
+		must(t, err)
+		desc, err := store.Find(string(a.Index))
+		must(t, err)
+		_, err = store.AddReferrer(desc, report, "text/plain", nil)
+		must(t, err)
+		_, err = To(t.Context(), store, in.Name, in.Channel, a, kiln.Output{Layout: out}, "")
+		must(t, err)
+	}
+	l, err := image.OpenLayout(out)
+	must(t, err)
+	if list, err := l.Referrers(a.Index); err != nil || len(list) != 1 {
+		t.Errorf("%d referrers (%v), want 1", len(list), err)
 	}
 }
 
