@@ -447,6 +447,38 @@ func TestNestedDocuments(t *testing.T) {
 	}
 }
 
+// Where files come from a lock, nested documents do too, however deep.
+func TestNestedDocumentsComeFromTheCaller(t *testing.T) {
+	locked := map[string]string{
+		"parts/one.yaml":      build("  - {name: a, action: ExecuteDocument, inputs: {document: more/two.yaml}}"),
+		"parts/more/two.yaml": build("  - {name: a, action: CreateFile, inputs: [{path: /two}]}"),
+	}
+	d, err := Parse([]byte(build("  - {name: a, action: ExecuteDocument, inputs: {document: one.yaml}}")), "parts/top.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := d.Nested(); !slices.Equal(got, []string{"parts/one.yaml"}) {
+		t.Errorf("nested %v", got)
+	}
+	var asked []string
+	d.Open = func(file string) ([]byte, error) {
+		asked = append(asked, file)
+		if text, ok := locked[file]; ok {
+			return []byte(text), nil
+		}
+		return nil, errors.New("not in the lock")
+	}
+	dir := newTree(t)
+	r, err := d.Run(t.Context(), "build", nil, localHost{dir})
+	if err != nil || !r.OK() || !slices.Equal(asked, []string{"parts/one.yaml", "parts/more/two.yaml"}) {
+		t.Errorf("%+v %v, asked for %v", r, err, asked)
+	}
+	delete(locked, "parts/more/two.yaml")
+	if r, _ = d.Run(t.Context(), "build", nil, localHost{dir}); r.OK() {
+		t.Error("a document that is not in the lock ran")
+	}
+}
+
 // Each bad document is refused when it is read, with the line.
 func TestParseErrors(t *testing.T) {
 	for _, c := range []struct{ text, want string }{

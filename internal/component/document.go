@@ -29,7 +29,10 @@ type Document struct {
 	Name        string
 	Description string
 	// File is the document's path: nested documents are looked for in its folder.
-	File       string
+	File string
+	// Open reads a nested document by its path, which begins with the folder of
+	// File. The caller sets it where files come from a lock; nil reads the folder itself, and nothing outside it.
+	Open       func(file string) ([]byte, error)
 	Constants  map[string]string
 	Parameters []Parameter
 	Phases     []Phase

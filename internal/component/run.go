@@ -493,24 +493,44 @@ func (x *run) executeDocument(in input) error {
 	return nil
 }
 
-// loadNested reads a document from the folder of this one, and from nowhere else.
+// loadNested reads a document beside this one. Its own nested documents are read the same way.
 func (x *run) loadNested(name string) (*Document, error) {
-	folder := filepath.Dir(x.doc.File)
-	dir, err := os.OpenRoot(folder)
-	if err != nil {
-		return nil, fmt.Errorf("opening the document's folder: %w", err)
+	open := x.doc.Open
+	if open == nil {
+		open = openBeside(filepath.Dir(x.doc.File))
 	}
-	defer dir.Close()
-	info, err := dir.Stat(name)
-	if err != nil {
-		return nil, fmt.Errorf("reading document %s: %w", name, err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > strictyaml.MaxSize {
-		return nil, fmt.Errorf("document %s is no regular file of at most %d KiB", name, strictyaml.MaxSize>>10)
-	}
-	data, err := dir.ReadFile(name)
+	file := filepath.Join(filepath.Dir(x.doc.File), name)
+	data, err := open(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading document %s: %w", name, err)
 	}
-	return Parse(data, filepath.Join(folder, name))
+	d, err := Parse(data, file)
+	if err != nil {
+		return nil, err
+	}
+	d.Open = open
+	return d, nil
+}
+
+// openBeside reads regular files of a folder, and nothing that a link or .. would reach outside it.
+func openBeside(folder string) func(string) ([]byte, error) {
+	return func(file string) ([]byte, error) {
+		dir, err := os.OpenRoot(folder)
+		if err != nil {
+			return nil, err
+		}
+		defer dir.Close()
+		name, err := filepath.Rel(folder, file)
+		if err != nil {
+			return nil, err
+		}
+		info, err := dir.Stat(name)
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() || info.Size() > strictyaml.MaxSize {
+			return nil, fmt.Errorf("it is no regular file of at most %d KiB", strictyaml.MaxSize>>10)
+		}
+		return dir.ReadFile(name)
+	}
 }
