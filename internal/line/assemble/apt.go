@@ -101,7 +101,7 @@ func (a *assembly) apt(ctx context.Context) error {
 	if err := firstStart(a.at, a.o.Report); err != nil {
 		return err
 	}
-	return (&cleaner{at: a.at, dir: a.dir, report: a.o.Report}).all()
+	return (&cleaner{at: a.at, dir: a.dir, epoch: a.epoch, report: a.o.Report}).all()
 }
 
 // split separates the base from what comes on top.

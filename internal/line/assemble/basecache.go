@@ -115,7 +115,7 @@ func (a *assembly) cachedBase(ctx context.Context, ps []*pkg) error {
 	if err := a.base(ctx, ps); err != nil {
 		return err
 	}
-	if err := (&cleaner{at: a.at, dir: a.dir}).all(); err != nil {
+	if err := (&cleaner{at: a.at, dir: a.dir, epoch: a.epoch}).all(); err != nil {
 		return err
 	}
 	if err := clampTimes(a.dir, a.epoch); err != nil {

@@ -1,6 +1,7 @@
 package assemble
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -127,7 +128,7 @@ func setDir(fd int, d dirClaim) error {
 // undo removes everything that was made.
 func (c *claims) undo(at *place) error {
 	for name := range c.files {
-		if err := at.remove(name); err != nil {
+		if err := at.remove(name); err != nil && !errors.Is(err, errThroughLink) { // nothing was made there
 			return fmt.Errorf("removing %s: %w", name, err)
 		}
 	}

@@ -45,6 +45,7 @@ var generated = map[string]bool{"__pycache__": true, "icon-theme.cache": true}
 type cleaner struct {
 	at     *place
 	dir    string
+	epoch  int64
 	keep   map[string]bool // what the recipe put there stays
 	report kiln.Report
 }
@@ -65,6 +66,9 @@ func (c *cleaner) all() error {
 		return err
 	}
 	if err := c.danglingCertificate(); err != nil {
+		return err
+	}
+	if err := clampJavaStore(c.at, c.epoch); err != nil {
 		return err
 	}
 	return c.caches()

@@ -46,7 +46,7 @@ func Customise(ctx context.Context, r *kiln.Recipe, lock *kiln.Lock, dir string,
 	if err := c.all(ctx, r); err != nil {
 		return fmt.Errorf("customising %s: %w", r.Name, err)
 	}
-	clean := cleaner{at: at, dir: dir, keep: keptPaths(at, r.Files), report: o.Report}
+	clean := cleaner{at: at, dir: dir, epoch: lock.Epoch, keep: keptPaths(at, r.Files), report: o.Report}
 	if err := clean.all(); err != nil {
 		return fmt.Errorf("customising %s: %w", r.Name, err)
 	}

@@ -218,15 +218,16 @@ func (w *filer) locked1(lf kiln.LockedFile, name string, l look) error {
 	if err != nil {
 		return fmt.Errorf("the lock gives mode %.12q", lf.Mode)
 	}
+	usual := uint32(0o644)
 	if mode&0o111 != 0 {
-		l = l.or(0o755)
+		usual = 0o755
 	}
 	f, err := openLocked(w.dir, lf)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return w.file(name, f, l.or(0o644))
+	return w.file(name, f, l.or(usual))
 }
 
 // openLocked opens a file of the recipe's folder that has the locked content.
