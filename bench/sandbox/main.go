@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,11 +105,23 @@ func print(engines []*engine, n int) error {
 	for _, e := range engines {
 		m := mean(e.times)
 		fmt.Printf("%-14s %9.2f %9.2f %9.2f %9.2f\n", e.name, ms(m), ms(at(e.times, 0.5)), ms(at(e.times, 0.95)), float64(m)/float64(ours))
-		if e.limit > 0 && m > e.limit {
-			late = fmt.Errorf("%s: mean %.2f ms, promised %.0f ms on a quiet machine", e.name, ms(m), ms(e.limit))
+		if e.limit == 0 || m <= e.limit {
+			continue
 		}
+		if busy() {
+			fmt.Printf("%s: above the promised %.0f ms, but the machine is busy: only the ratio counts\n", e.name, ms(e.limit))
+			continue
+		}
+		late = fmt.Errorf("%s: mean %.2f ms, promised %.0f ms", e.name, ms(m), ms(e.limit))
 	}
 	return late
+}
+
+// busy tells whether more wants to run than there are processors, besides us.
+func busy() bool {
+	var load float64
+	_, err := fmt.Sscan(read("/proc/loadavg"), &load)
+	return err == nil && load > float64(runtime.NumCPU())+0.5
 }
 
 func ms(d time.Duration) float64 { return float64(d) / 1e6 }

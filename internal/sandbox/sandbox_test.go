@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
@@ -21,7 +24,27 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
+	if role := os.Getenv("KILN_TEST_ROLE"); role != "" {
+		play(role)
+	}
 	os.Exit(m.Run())
+}
+
+// play is what this program does when a test starts it again to see how a
+// program that has called Enter ends.
+func play(role string) {
+	switch role {
+	case "exit":
+		os.Exit(7)
+	case "term":
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, unix.SIGTERM)
+		fmt.Println("ready", os.Getuid())
+		<-c
+		os.Exit(9)
+	case "die":
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+	}
 }
 
 // needBoxes skips where the machine gives no namespaces; with CI=true it fails.
