@@ -30,5 +30,12 @@ func newPolicy(a *app) *cobra.Command {
 			return err
 		},
 	})
+	cmd.AddCommand(&cobra.Command{
+		Use: "schema", Short: "print the JSON Schema of policy files, for editors", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := a.out.Write(factory.PolicySchema())
+			return err
+		},
+	})
 	return cmd
 }

@@ -49,3 +49,6 @@ func LoadPolicy(path string) (*admit.Policy, error) {
 
 // DefaultPolicy is the text of the built-in policy.
 func DefaultPolicy() []byte { return admit.DefaultFile() }
+
+// PolicySchema is the JSON Schema of policy files.
+func PolicySchema() []byte { return admit.Schema() }

@@ -107,7 +107,7 @@ func (j *journey) applyProfile(ctx context.Context, dir string, in harden.Input,
 		return err
 	}
 	after, err := paths(dir)
-	note.Gone, *out = missing(before, after), *result
+	note.Gone, note.Made, *out = missing(before, after), missing(after, before), *result
 	return err
 }
 
@@ -175,6 +175,9 @@ func (j *journey) scan(ctx context.Context) (string, bool, error) {
 			return err
 		}
 		known, gone := set(j.assembled.Made), set(j.hardened.Gone)
+		for _, p := range j.hardened.Made {
+			known[p] = true
+		}
 		for _, o := range j.build.Hardening.Outcomes {
 			for _, p := range o.Changed {
 				known[p] = true

@@ -128,7 +128,7 @@ func (j *journey) verify(ctx context.Context) (string, bool, error) {
 	var chain struct {
 		Evidence []kiln.Evidence `json:"evidence"`
 	}
-	cached, _, err := remember(j, kiln.StationVerify, []any{j.build.Lock}, &chain, func() error {
+	cached, _, err := remember(j, kiln.StationVerify, []any{j.build.Lock, day(j.Now())}, &chain, func() error {
 		if err := j.Line.FetchInputs(ctx, j.build.Lock); err != nil {
 			return err
 		}
@@ -148,27 +148,28 @@ func (j *journey) verify(ctx context.Context) (string, bool, error) {
 
 // VerifyLock re-checks a lock offline from the cache.
 func (l *Line) VerifyLock(ctx context.Context, lock *kiln.Lock) ([]kiln.Evidence, error) {
-	return verify.Lock(ctx, lock, func(d kiln.Digest) (io.ReadCloser, error) { return l.Blobs.Open(d) }, l.Now())
+	return verify.LockWith(ctx, lock, verify.Options{
+		Open: func(d kiln.Digest) (io.ReadCloser, error) { return l.Blobs.Open(d) },
+		Keep: func(r io.Reader, want kiln.Digest, limit int64) error {
+			_, _, err := l.Blobs.Put(r, want, limit)
+			return err
+		},
+		Now: l.Now(),
+	})
 }
 
 // FetchInputs downloads what the cache lacks of a lock's packages and indexes, each checked against its digest.
 func (l *Line) FetchInputs(ctx context.Context, lock *kiln.Lock) error {
+	// What the cache holds costs one look at its size; a file that a power failure cut short is fetched again.
 	var items []fetch.Item
 	for _, p := range lock.Packages {
-		if !l.Blobs.Has(p.Digest) {
-			items = append(items, fetch.Item{URL: join(lock.Archive(p.Archive).URI, p.Path), Digest: p.Digest, Size: p.Size})
-		}
+		items = append(items, fetch.Item{URL: join(lock.Archive(p.Archive).URI, p.Path), Digest: p.Digest, Size: p.Size})
 	}
 	for _, a := range lock.Archives {
 		for _, x := range a.Indexes {
-			if !l.Blobs.Has(x.Digest) {
-				url := join(a.URI, "dists/"+a.Suite+"/"+filepath.Dir(x.Path)+"/by-hash/SHA256/"+x.Digest.Hex())
-				items = append(items, fetch.Item{URL: url, Digest: x.Digest, Size: x.Size})
-			}
+			url := join(a.URI, "dists/"+a.Suite+"/"+filepath.Dir(x.Path)+"/by-hash/SHA256/"+x.Digest.Hex())
+			items = append(items, fetch.Item{URL: url, Digest: x.Digest, Size: x.Size})
 		}
-	}
-	if len(items) == 0 {
-		return nil
 	}
 	return l.Fetch.Blobs(ctx, items, 6, func(done, total int64) { l.Report.Progress(kiln.StationVerify, done, total, "bytes") })
 }

@@ -38,7 +38,7 @@ type Line struct {
 	Key     func(role string) (*keys.Key, error)
 	// Public gives a role's public key without opening the private one, which is slow on purpose.
 	Public func(role string) (*ecdsa.PublicKey, error)
-	Now     func() time.Time
+	Now    func() time.Time
 	// Program is the digest of the running executable: another program may give other results.
 	Program kiln.Digest
 	// Version is what the program calls itself.
