@@ -34,7 +34,7 @@ var single = map[string][]string{
 	"github.com/google/osv-scalibr":          {"kiln/internal/line/scan"},
 	"github.com/CycloneDX/cyclonedx-go":      {"kiln/internal/line/scan"},
 	"github.com/spdx/tools-golang":           {"kiln/internal/line/scan"},
-	"github.com/ProtonMail/go-crypto":        {"kiln/internal/pgp", "kiln/internal/line/verify", "kiln/internal/testarchive"},
+	"github.com/ProtonMail/go-crypto":        {"kiln/internal/pgp", "kiln/internal/pgp/pgptest"},
 	"github.com/goss-org/goss":               {"kiln/internal/goss"},
 	"github.com/google/cel-go":               {"kiln/internal/line/admit"},
 	"github.com/elastic/go-seccomp-bpf":      {"kiln/internal/sandbox"},
