@@ -114,47 +114,68 @@ func TestFileActions(t *testing.T) {
 		name, steps string
 		want        map[string]string
 	}{
-		{"CreateFile makes folders, owner and mode", `
+		{
+			"CreateFile makes folders, owner and mode", `
   - {name: a, action: CreateFile, inputs: [{path: /opt/x/a, content: hello, owner: web, group: www, permissions: 0640}, {path: b}]}`,
-			map[string]string{"opt": "d 0755 0:0", "opt/x": "d 0755 0:0", "opt/x/a": "f 0640 101:33 2cf24dba", "b": "f 0644 0:0 e3b0c442"}},
-		{"an absolute link is taken inside the tree", `
+			map[string]string{"opt": "d 0755 0:0", "opt/x": "d 0755 0:0", "opt/x/a": "f 0640 101:33 2cf24dba", "b": "f 0644 0:0 e3b0c442"},
+		},
+		{
+			"an absolute link is taken inside the tree", `
   - {name: a, action: CreateFile, inputs: [{path: /var/run/pid, content: hello}]}`,
-			map[string]string{"run/pid": "f 0644 0:0 2cf24dba"}},
-		{"dots stay inside the tree", `
+			map[string]string{"run/pid": "f 0644 0:0 2cf24dba"},
+		},
+		{
+			"dots stay inside the tree", `
   - {name: a, action: CreateFile, inputs: [{path: ../../../../esc, content: hello}]}`,
-			map[string]string{"esc": "f 0644 0:0 2cf24dba"}},
-		{"AppendFile", `
+			map[string]string{"esc": "f 0644 0:0 2cf24dba"},
+		},
+		{
+			"AppendFile", `
   - {name: a, action: CreateFile, inputs: [{path: /a, content: hel}]}
   - {name: b, action: AppendFile, inputs: [{path: /a, content: lo}]}`,
-			map[string]string{"a": "f 0644 0:0 2cf24dba"}},
-		{"CreateFolder and SetFolderPermissions", `
+			map[string]string{"a": "f 0644 0:0 2cf24dba"},
+		},
+		{
+			"CreateFolder and SetFolderPermissions", `
   - {name: a, action: CreateFolder, inputs: [{path: /d/e/, permissions: "1777"}, {path: /etc}]}
   - {name: b, action: SetFolderPermissions, inputs: [{path: /d, permissions: 700, recursive: false}]}`,
-			map[string]string{"d": "d 0700 0:0", "d/e": "d 1777 0:0"}},
-		{"SetFolderOwner goes down and takes the user's group", `
+			map[string]string{"d": "d 0700 0:0", "d/e": "d 1777 0:0"},
+		},
+		{
+			"SetFolderOwner goes down and takes the user's group", `
   - {name: a, action: CreateFile, inputs: [{path: /srv/d/f, content: hello}]}
   - {name: b, action: SetFolderOwner, inputs: [{path: /srv/d, owner: web}]}`,
-			map[string]string{"srv/d": "d 0755 101:102", "srv/d/f": "f 0644 101:102 2cf24dba"}},
-		{"SetFolderPermissions reaches what it locks", `
+			map[string]string{"srv/d": "d 0755 101:102", "srv/d/f": "f 0644 101:102 2cf24dba"},
+		},
+		{
+			"SetFolderPermissions reaches what it locks", `
   - {name: a, action: CreateFile, inputs: [{path: /srv/d/f, content: hello}]}
   - {name: b, action: SetFolderPermissions, inputs: [{path: /srv/d, permissions: 0400}]}`,
-			map[string]string{"srv/d": "d 0400 0:0", "srv/d/f": "f 0400 0:0 2cf24dba"}},
-		{"SetFileOwner, SetFilePermissions with set-id", `
+			map[string]string{"srv/d": "d 0400 0:0", "srv/d/f": "f 0400 0:0 2cf24dba"},
+		},
+		{
+			"SetFileOwner, SetFilePermissions with set-id", `
   - {name: a, action: CreateFile, inputs: [{path: /a, content: hello}]}
   - {name: b, action: SetFileOwner, inputs: [{path: /a, owner: "7", group: www}]}
   - {name: c, action: SetFilePermissions, inputs: [{path: /a, permissions: 2755}]}`,
-			map[string]string{"a": "f 2755 7:33 2cf24dba"}},
-		{"CreateSymlink", `
+			map[string]string{"a": "f 2755 7:33 2cf24dba"},
+		},
+		{
+			"CreateSymlink", `
   - {name: a, action: CreateSymlink, inputs: [{path: /l/passwd, target: ../etc/passwd}]}
   - {name: b, action: CreateSymlink, inputs: [{path: /l/passwd, target: /etc/group, force: true}]}`,
-			map[string]string{"l": "d 0755 0:0", "l/passwd": "l -> /etc/group"}},
-		{"CopyFile and MoveFile with a wildcard", `
+			map[string]string{"l": "d 0755 0:0", "l/passwd": "l -> /etc/group"},
+		},
+		{
+			"CopyFile and MoveFile with a wildcard", `
   - {name: a, action: CreateFile, inputs: [{path: /s/a1, content: hello}, {path: /s/a2, content: hello, permissions: "4755"}, {path: /s/b, content: hello}]}
   - {name: b, action: CopyFile, inputs: [{source: /s/a*, destination: /t/}]}
   - {name: c, action: MoveFile, inputs: [{source: /s/b, destination: /t/c}]}
   - {name: d, action: DeleteFile, inputs: [{path: "/s/a*"}]}`,
-			map[string]string{"s": "d 0755 0:0", "t": "d 0755 0:0", "t/a1": "f 0644 0:0 2cf24dba", "t/a2": "f 0755 0:0 2cf24dba", "t/c": "f 0644 0:0 2cf24dba"}},
-		{"CopyFolder and MoveFolder", `
+			map[string]string{"s": "d 0755 0:0", "t": "d 0755 0:0", "t/a1": "f 0644 0:0 2cf24dba", "t/a2": "f 0755 0:0 2cf24dba", "t/c": "f 0644 0:0 2cf24dba"},
+		},
+		{
+			"CopyFolder and MoveFolder", `
   - {name: a, action: CreateFile, inputs: [{path: /s/x/f, content: hello}, {path: /t/old, content: hello}]}
   - {name: b, action: CreateSymlink, inputs: [{path: /s/x/l, target: f}]}
   - {name: c, action: CopyFolder, inputs: [{source: /s/x, destination: /t}]}
@@ -163,15 +184,20 @@ func TestFileActions(t *testing.T) {
 			map[string]string{
 				"t": "d 0755 0:0", "t/f": "f 0644 0:0 2cf24dba", "t/l": "l -> f", "t/old": "f 0644 0:0 2cf24dba",
 				"u": "d 0755 0:0", "u/x": "d 0755 0:0", "u/x/f": "f 0644 0:0 2cf24dba", "u/x/l": "l -> f",
-			}},
-		{"DeleteFolder with force, DeleteFile takes the link", `
+			},
+		},
+		{
+			"DeleteFolder with force, DeleteFile takes the link", `
   - {name: a, action: DeleteFile, inputs: [{path: /bin}]}
   - {name: b, action: DeleteFolder, inputs: [{path: /usr, force: true}]}`,
-			map[string]string{"bin": "-", "usr": "-", "usr/bin": "-"}},
-		{"SetFileEncoding", `
+			map[string]string{"bin": "-", "usr": "-", "usr/bin": "-"},
+		},
+		{
+			"SetFileEncoding", `
   - {name: a, action: CreateFile, inputs: [{path: /a, content: "h\u00e4", encoding: UTF-16-BE}, {path: /b, content: "h\u00e4"}]}
   - {name: b, action: SetFileEncoding, inputs: [{path: /b, encoding: utf16-be}]}`,
-			map[string]string{"a": "f 0644 0:0 099b502a", "b": "f 0644 0:0 099b502a"}},
+			map[string]string{"a": "f 0644 0:0 099b502a", "b": "f 0644 0:0 099b502a"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := newTree(t)

@@ -1,15 +1,14 @@
 package admit
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	"crypto/x509"
-	"encoding/pem"
 
 	"kiln"
 	"kiln/internal/pgp"
