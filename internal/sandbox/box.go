@@ -14,10 +14,11 @@ import (
 
 // Box is a running service, or an empty room for Exec, with everything it started.
 type Box struct {
-	spec  Spec
-	caps  uint64
-	pid   int  // of process 1, as seen from here
-	waits bool // process 1 is ours and only waits
+	spec   Spec
+	caps   uint64
+	pid    int     // of process 1, as seen from here
+	waits  bool    // process 1 is ours and only waits
+	cgroup *cgroup // nil without limits
 
 	mu    sync.Mutex // guards pidfd against use after it is closed
 	pidfd int
@@ -156,8 +157,15 @@ func (b *Box) exec(ctx context.Context, s ExecSpec, caps uint64) (Result, error)
 	if b.spec.Network == NetworkNone {
 		flags |= unix.CLONE_NEWNET
 	}
+	group, err := b.cgroup.again()
+	if err != nil {
+		return Result{}, fmt.Errorf("sandbox: %w", ErrEnded)
+	}
+	defer group.close()
 	p := &plan{}
 	p.diesWithUs()
+	group.join(p)
+	limits(p, &b.spec, group)
 	if err := b.enter(flags); err != nil {
 		return Result{}, err
 	}

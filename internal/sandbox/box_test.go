@@ -253,14 +253,29 @@ func TestCopyOfLayers(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	root := testRoot(t)
-	out, r := sh(t, Spec{Layers: []string{root}, PIDs: 5}, "for i in 1 2 3 4 5 6 7 8 9; do sleep 9 & done; echo all")
-	if strings.Contains(out, "all") && r.Notes == nil {
-		t.Errorf("nine processes where five may be: %q", out)
+	const bomb = "i=0; while [ $i -lt 20 ]; do sleep 9 >/dev/null 2>&1 & i=$((i+1)); done; echo all"
+	s := Spec{Layers: []string{root}, PIDs: 8, Memory: 64 << 20}
+	out, r := sh(t, s, bomb)
+	if len(r.Notes) == 0 && strings.Contains(out, "all") {
+		t.Errorf("20 processes where 8 may be: %q", out)
 	}
-	_, r = sh(t, Spec{Layers: []string{root}, Memory: 32 << 20}, "a=0123456789012345678901234567890123456789; while :; do a=$a$a; done")
+	b, err := Start(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Stop(0)
+	var more bytes.Buffer
+	if _, err := b.Exec(t.Context(), ExecSpec{Args: []string{"sh", "-c", bomb}, Stdout: &more, Stderr: &more}); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Notes) == 0 && strings.Contains(more.String(), "all") {
+		t.Errorf("a later program is not limited: %q", more.String())
+	}
+	_, r = sh(t, s, "a=0123456789012345678901234567890123456789; while :; do a=$a$a; done")
 	if r.ExitCode == 0 {
-		t.Errorf("64 MiB where 32 may be: %+v", r)
+		t.Errorf("more memory than may be: %+v", r)
 	}
+	t.Log("notes:", r.Notes)
 }
 
 func TestParseSockets(t *testing.T) {

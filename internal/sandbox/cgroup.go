@@ -84,16 +84,44 @@ func (c *cgroup) make(dir string, values map[string]string) bool {
 
 // join has the process move itself into the groups.
 func (c *cgroup) join(p *plan) {
+	if c == nil {
+		return
+	}
 	for _, fd := range c.procs {
 		p.add("joining the cgroup", unix.SYS_WRITE, uintptr(fd), p.str("0"), 1)
 	}
 }
 
-// remove deletes the groups; the last process may take a moment to leave.
-func (c *cgroup) remove() {
+// again opens the groups for another process of the box.
+func (c *cgroup) again() (*cgroup, error) {
+	if c == nil {
+		return nil, nil
+	}
+	n := &cgroup{memory: c.memory, pids: c.pids}
+	for _, d := range c.dirs {
+		fd, err := unix.Open(filepath.Join(d, "cgroup.procs"), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			n.close()
+			return nil, err
+		}
+		n.procs = append(n.procs, fd)
+	}
+	return n, nil
+}
+
+func (c *cgroup) close() {
+	if c == nil {
+		return
+	}
 	for _, fd := range c.procs {
 		_ = unix.Close(fd)
 	}
+	c.procs = nil
+}
+
+// remove deletes the groups; the last process may take a moment to leave.
+func (c *cgroup) remove() {
+	c.close()
 	for _, d := range c.dirs {
 		for range 50 {
 			if err := os.Remove(d); err == nil || os.IsNotExist(err) {

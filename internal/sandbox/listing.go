@@ -40,6 +40,9 @@ func (b *Box) Processes() ([]Process, error) {
 			list = append(list, p)
 		}
 	}
+	if !b.alive() { // its number may have gone to somebody else
+		return nil, fmt.Errorf("listing processes: %w", ErrEnded)
+	}
 	slices.SortFunc(list, func(a, b Process) int { return a.PID - b.PID })
 	return list, nil
 }
@@ -125,6 +128,9 @@ func (b *Box) Listening() ([]Port, error) {
 		}
 		list = append(list, ports...)
 	}
+	if !b.alive() { // its number may have gone to somebody else
+		return nil, fmt.Errorf("listing sockets: %w", ErrEnded)
+	}
 	slices.SortFunc(list, func(a, b Port) int {
 		if a.Port != b.Port {
 			return a.Port - b.Port
@@ -156,6 +162,9 @@ func parseSockets(text, protocol, state string) ([]Port, error) {
 		addr, port, err := parseEndpoint(f[1])
 		if err != nil {
 			return nil, err
+		}
+		if port == 0 {
+			continue // unbound
 		}
 		list = append(list, Port{Protocol: protocol, Address: addr.String(), Port: port})
 	}

@@ -32,9 +32,8 @@ const openFiles = 65536
 func (w *builder) firstProcess(b *Box) error {
 	p := &plan{}
 	p.diesWithUs()
-	if w.cgroup != nil {
-		w.cgroup.join(p)
-	}
+	w.cgroup.join(p)
+	b.cgroup = w.cgroup
 	p.try("entering a cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	p.proc()
 	p.leave(w.old)
@@ -42,7 +41,7 @@ func (w *builder) firstProcess(b *Box) error {
 		args: w.spec.Args, env: w.spec.Env, dir: w.spec.Dir, uid: w.spec.UID, gid: w.spec.GID, groups: w.spec.Groups,
 		caps: w.caps, noNewPrivileges: w.spec.NoNewPrivileges, seccomp: w.spec.Seccomp, stdio: w.stdio,
 	}
-	w.limits(p)
+	w.notes = append(w.notes, limits(p, &w.spec, w.cgroup)...)
 	if err := e.plan(p); err != nil {
 		return err
 	}
@@ -63,24 +62,25 @@ func (w *builder) firstProcess(b *Box) error {
 }
 
 // limits sets resource limits: no core dumps, a sane number of open files, and
-// what stands in for a cgroup.
-func (w *builder) limits(p *plan) {
+// what stands in for a cgroup, which it reports.
+func limits(p *plan, s *Spec, c *cgroup) (notes []string) {
 	p.try("setting the core limit", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_CORE, ptr(p, unix.Rlimit{}), 0)
 	var now unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &now) == nil {
 		now.Cur = min(now.Max, openFiles)
 		p.try("setting the limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, ptr(p, now), 0)
 	}
-	if w.spec.Memory > 0 && (w.cgroup == nil || !w.cgroup.memory) {
-		w.notes = append(w.notes, "memory is limited per process (no memory cgroup can be written here)")
-		l := unix.Rlimit{Cur: uint64(w.spec.Memory), Max: uint64(w.spec.Memory)}
+	if s.Memory > 0 && (c == nil || !c.memory) {
+		notes = append(notes, "memory is limited per process (no memory cgroup can be written here)")
+		l := unix.Rlimit{Cur: uint64(s.Memory), Max: uint64(s.Memory)}
 		p.add("limiting memory", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_DATA, ptr(p, l), 0)
 	}
-	if w.spec.PIDs > 0 && (w.cgroup == nil || !w.cgroup.pids) {
-		w.notes = append(w.notes, "processes are limited per user (no pids cgroup can be written here)")
-		l := unix.Rlimit{Cur: uint64(w.spec.PIDs), Max: uint64(w.spec.PIDs)}
+	if s.PIDs > 0 && (c == nil || !c.pids) {
+		notes = append(notes, "processes are limited per user (no pids cgroup can be written here)")
+		l := unix.Rlimit{Cur: uint64(s.PIDs), Max: uint64(s.PIDs)}
 		p.add("limiting processes", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NPROC, ptr(p, l), 0)
 	}
+	return notes
 }
 
 // diesWithUs has the kernel kill the process when the thread that made it ends.
