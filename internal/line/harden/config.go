@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"kiln"
 )
@@ -75,7 +76,7 @@ func (s *Subject) labels() map[string]string {
 	set("description", r.Description)
 	if l := s.lock; l != nil {
 		if l.Epoch > 0 {
-			set("created", timeText(l.Epoch))
+			set("created", time.Unix(l.Epoch, 0).UTC().Format(time.RFC3339))
 		}
 		if l.Image != nil {
 			set("base.name", l.Image.Reference)

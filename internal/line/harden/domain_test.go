@@ -248,7 +248,7 @@ func TestEveryObjectiveOnATree(t *testing.T) {
 			continue
 		}
 		seen[c.objective] = true
-		t.Run(c.objective, func(t *testing.T) { c.run(t, k) })
+		t.Run(c.objective, func(t *testing.T) { t.Parallel(); c.run(t, k) })
 	}
 	for _, k := range cat.Objectives() {
 		if !seen[k.ID] && k.Scope != "machine" {

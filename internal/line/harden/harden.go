@@ -29,12 +29,14 @@ type Input struct {
 	Lock   *kiln.Lock
 	// Controls are the objectives, in any order; the order never changes the result.
 	Controls []kiln.Control
-	Profile  string
+	// Profile is their profile's name; empty means the recipe's.
+	Profile string
 	// Catalogue is the digest of the catalogue that Controls come from.
 	Catalogue kiln.Digest
-	Waivers   []kiln.Waiver
-	Now       time.Time // decides whether waivers have expired
-	Probe     Prober    // may be nil
+	// Waivers are exceptions; nil means the recipe's.
+	Waivers []kiln.Waiver
+	Now     time.Time // decides whether waivers have expired
+	Probe   Prober    // may be nil
 	// Before is the tree's digest where the caller already knows it; empty means it is computed.
 	Before kiln.Digest
 	Report kiln.Report // may be nil
@@ -56,6 +58,7 @@ func Audit(ctx context.Context, dir string, in Input) (*kiln.HardeningResult, er
 }
 
 func run(ctx context.Context, dir string, in Input, change bool) (*kiln.HardeningResult, error) {
+	in = in.withDefaults()
 	if err := checkInput(in); err != nil {
 		return nil, err
 	}
@@ -88,6 +91,19 @@ func run(ctx context.Context, dir string, in Input, change bool) (*kiln.Hardenin
 		Header: kiln.NewHeader("HardeningResult"), Profile: profileName(in), Catalogue: in.Catalogue,
 		Before: before, After: after, Outcomes: outcomes, Removed: slices.Sorted(slices.Values(s.removed)), Config: *s.config,
 	}, nil
+}
+
+func (in Input) withDefaults() Input {
+	if in.Recipe == nil {
+		return in
+	}
+	if in.Profile == "" {
+		in.Profile = in.Recipe.Hardening.Profile
+	}
+	if in.Waivers == nil {
+		in.Waivers = in.Recipe.Hardening.Waivers
+	}
+	return in
 }
 
 // digestBefore begins to compute the tree's digest and returns how to wait for it.
@@ -176,7 +192,7 @@ func (s *Subject) pursue(ctx context.Context, in Input, change bool) ([]kiln.Out
 	touched := false
 	for round := range maxRounds {
 		moved := false
-		for _, it := range items {
+		for i, it := range items {
 			if err := ctx.Err(); err != nil {
 				return nil, false, err
 			}
@@ -185,7 +201,9 @@ func (s *Subject) pursue(ctx context.Context, in Input, change bool) ([]kiln.Out
 				return nil, false, fmt.Errorf("objective %s: %w", it.control.ID, err)
 			}
 			moved = moved || did
-			in.Report.Progress(kiln.StationHarden, int64(min(len(items), indexOf(items, it)+1)), int64(len(items)), "objectives")
+			if round == 0 {
+				in.Report.Progress(kiln.StationHarden, int64(i+1), int64(len(items)), "objectives")
+			}
 		}
 		touched = touched || moved
 		if !moved {
@@ -203,8 +221,6 @@ func (s *Subject) pursue(ctx context.Context, in Input, change bool) ([]kiln.Out
 	slices.SortFunc(outcomes, func(a, b kiln.Outcome) int { return strings.Compare(a.Objective, b.Objective) })
 	return outcomes, touched, nil
 }
-
-func indexOf(items []*item, it *item) int { return slices.Index(items, it) }
 
 // items puts the objectives into the one order in which they are pursued.
 func (s *Subject) items(in Input) []*item {
