@@ -450,3 +450,33 @@ func TestHardLinksShareTheirMode(t *testing.T) {
 		t.Errorf("%s %s", types, got)
 	}
 }
+
+// TestHardLinksOnAFork: on an overlay a change of one name of a file leaves its other names as they were.
+func TestHardLinksOnAFork(t *testing.T) {
+	needRoot(t)
+	lower := plant(t, f("srv/a", "4755", "x"))
+	must(t, os.Link(filepath.Join(lower, "srv/a"), filepath.Join(lower, "srv/b")))
+	work := t.TempDir()
+	for _, d := range []string{"upper", "work", "merged"} {
+		must(t, os.Mkdir(filepath.Join(work, d), 0o755))
+	}
+	merged := filepath.Join(work, "merged")
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", lower, work, work)
+	if err := unix.Mount("overlay", merged, "overlay", 0, options); err != nil {
+		t.Skipf("no overlay can be mounted here: %v", err)
+	}
+	defer func() { must(t, unix.Unmount(merged, 0)) }()
+	cat, err := catalogue.Load()
+	must(t, err)
+	k, _ := cat.Objective("setuid-cleared")
+	_, err = Apply(t.Context(), merged, Input{Controls: []kiln.Control{k}})
+	must(t, err)
+	for p, v := range dump(t, merged) {
+		if strings.HasPrefix(v, "4") {
+			t.Errorf("%s is still %s", p, v)
+		}
+	}
+	if got := dump(t, lower)["srv/a"]; got != "4755 0:0 x" {
+		t.Errorf("the layer below was changed: %s", got)
+	}
+}

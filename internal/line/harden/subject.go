@@ -309,11 +309,13 @@ func (s *Subject) chmod(p string, mode uint32) error {
 	if s.index[p].Type == 'l' || s.index[p].Mode == mode {
 		return nil
 	}
-	if err := s.root.Chmod(p, fileMode(mode)); err != nil {
-		return fmt.Errorf("setting the mode of %s: %w", p, err)
+	for _, q := range s.same(p) {
+		if err := s.root.Chmod(q, fileMode(mode)); err != nil {
+			return fmt.Errorf("setting the mode of %s: %w", q, err)
+		}
+		s.index[q].Mode = mode
+		s.changed[q] = true
 	}
-	s.same(p, func(e *tree.Entry) { e.Mode = mode })
-	s.changed[p] = true
 	return nil
 }
 
@@ -323,44 +325,47 @@ func (s *Subject) chown(p string, uid, gid int) error {
 	if e.UID == uid && e.GID == gid {
 		return nil
 	}
-	if err := s.root.Lchown(p, uid, gid); err != nil {
-		return fmt.Errorf("setting the owner of %s: %w", p, err)
-	}
-	s.same(p, func(e *tree.Entry) { e.UID, e.GID = uid, gid })
-	s.changed[p] = true
-	if e.Type != 'l' && e.Mode&0o6000 != 0 { // the kernel clears set-id bits on a change of owner
-		if err := s.root.Chmod(p, fileMode(e.Mode)); err != nil {
-			return fmt.Errorf("setting the mode of %s: %w", p, err)
+	for _, q := range s.same(p) {
+		if err := s.root.Lchown(q, uid, gid); err != nil {
+			return fmt.Errorf("setting the owner of %s: %w", q, err)
+		}
+		s.index[q].UID, s.index[q].GID = uid, gid
+		s.changed[q] = true
+		if e.Type == 'l' || e.Mode&0o6000 == 0 {
+			continue
+		}
+		if err := s.root.Chmod(q, fileMode(e.Mode)); err != nil { // the kernel clears set-id bits on a change of owner
+			return fmt.Errorf("setting the mode of %s: %w", q, err)
 		}
 	}
 	return nil
 }
 
-// same updates all names of a hard-linked file.
-func (s *Subject) same(p string, update func(*tree.Entry)) {
+// same returns all names of the file at p. Each is changed by itself: on a
+// copy-on-write fork a change may part them.
+func (s *Subject) same(p string) []string {
 	first := p
 	if s.index[p].Type == 'h' {
 		first = s.index[p].Link
 	}
-	for _, name := range append([]string{first}, s.twins[first]...) {
-		if e := s.index[name]; e != nil {
-			update(e)
-		}
-	}
+	return append([]string{first}, s.twins[first]...)
 }
 
 // dropAttribute removes one extended attribute of the file at p, canonical.
 func (s *Subject) dropAttribute(p, name string) error {
-	f, err := s.root.Open(p)
-	if err != nil {
-		return fmt.Errorf("opening %s: %w", p, err)
+	for _, q := range s.same(p) {
+		f, err := s.root.Open(q)
+		if err != nil {
+			return fmt.Errorf("opening %s: %w", q, err)
+		}
+		err = unix.Fremovexattr(int(f.Fd()), name)
+		f.Close()
+		if err != nil && !errors.Is(err, unix.ENODATA) {
+			return fmt.Errorf("removing %s of %s: %w", name, q, err)
+		}
+		delete(s.index[q].Xattrs, name)
+		s.changed[q] = true
 	}
-	defer f.Close()
-	if err := unix.Fremovexattr(int(f.Fd()), name); err != nil && !errors.Is(err, unix.ENODATA) {
-		return fmt.Errorf("removing %s of %s: %w", name, p, err)
-	}
-	s.same(p, func(e *tree.Entry) { delete(e.Xattrs, name) })
-	s.changed[p] = true
 	return nil
 }
 
