@@ -30,6 +30,7 @@ type suite struct {
 	evidence   kiln.Evidence
 	id         string
 	indexes    []kiln.LockedIndex
+	err        error // why it cannot be used
 }
 
 func (s *suite) url(below string) string {
@@ -37,36 +38,77 @@ func (s *suite) url(below string) string {
 }
 
 // openSuites fetches and verifies the InRelease of every suite, in parallel,
-// and returns the suites to use in the order of the sources.
-func openSuites(ctx context.Context, base *kiln.AptBase, dir, arch string, o Options) ([]*suite, error) {
+// and returns the suites to use in the order of the sources. The first fromMachine
+// archives are the machine's: of them, third parties' are left out.
+func openSuites(ctx context.Context, base *kiln.AptBase, fromMachine int, dir, arch string, o Options) ([]*suite, error) {
 	var all []*suite
-	for _, a := range base.Archives {
-		found, err := suitesOf(a, base.Machine, dir, o)
+	for i, a := range base.Archives {
+		found, err := suitesOf(a, i < fromMachine, dir, o)
 		if err != nil {
 			return nil, fmt.Errorf("archive %s: %w", a.URI, err)
 		}
 		all = append(all, found...)
 	}
-	err := each(len(all), func(i int) error { return all[i].open(ctx, o) })
+	_ = each(len(all), func(i int) error { // each suite keeps its own error
+		if all[i].err == nil {
+			all[i].err = all[i].open(ctx, o)
+		}
+		return nil
+	})
+	used, err := ownSuites(all, base.Release, o.Report)
 	if err != nil {
 		return nil, err
 	}
-	var used []*suite
-	for _, s := range all {
-		if s.machine && !ownOrigin(s.release.Origin) {
-			o.Report.Note(kiln.StationResolve, fmt.Sprintf("left out the machine's source %s %s: its signed origin is %q, not the distribution; name it in the recipe to use it", s.archive.URI, s.name, s.release.Origin))
-			continue
-		}
+	for _, s := range used {
 		if err := s.findIndexes(arch); err != nil {
 			return nil, err
 		}
-		used = append(used, s)
+	}
+	nameSuites(used)
+	return used, nil
+}
+
+// ownSuites leaves out those of the machine's sources that are not the
+// distribution's: their signed origin is another, or they cannot be read and
+// nothing about them says that they are. A suite of the distribution that
+// cannot be verified is always an error: without it updates would be missed.
+func ownSuites(all []*suite, release string, report kiln.Report) ([]*suite, error) {
+	own := map[kiln.Digest]bool{}
+	for _, s := range all {
+		if s.err == nil && ownOrigin(s.release.Origin) {
+			own[kiln.DigestBytes(s.keyring)] = true
+		}
+	}
+	var used []*suite
+	var errs []error
+	for _, s := range all {
+		switch {
+		case s.err != nil && s.machine && !s.looksOwn(release, own):
+			report.Warn(kiln.StationResolve, fmt.Sprintf("left out the machine's source %s %s, which seems to be a third party's: %v", s.archive.URI, s.name, s.err))
+		case s.err != nil:
+			errs = append(errs, s.err)
+		case s.machine && !ownOrigin(s.release.Origin):
+			report.Note(kiln.StationResolve, fmt.Sprintf("left out the machine's source %s %s: its signed origin is %q, not the distribution; name it in the recipe to use it", s.archive.URI, s.name, s.release.Origin))
+		default:
+			used = append(used, s)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	if len(used) == 0 {
 		return nil, errors.New("none of the machine's apt sources is signed by Debian or Ubuntu; name the archives in the recipe")
 	}
-	nameSuites(used)
 	return used, nil
+}
+
+// looksOwn reports whether a suite that could not be read is likely the
+// distribution's: it has a keyring that verified one of the distribution's
+// suites, or one named like theirs, or it is a pocket of the release.
+func (s *suite) looksOwn(release string, own map[kiln.Digest]bool) bool {
+	named := strings.Contains(s.archive.Keyring, "debian-archive") || strings.Contains(s.archive.Keyring, "ubuntu-archive")
+	pocket := release != "" && strings.HasPrefix(s.name, release+"-")
+	return named || pocket || (len(s.keyring) > 0 && own[kiln.DigestBytes(s.keyring)])
 }
 
 // ownOrigin tells the distributions' archives from third parties'.
@@ -76,14 +118,14 @@ func suitesOf(a kiln.AptArchive, machine bool, dir string, o Options) ([]*suite,
 	if a.URI == "" || len(a.Suites) == 0 {
 		return nil, errors.New("needs uri and suites")
 	}
-	keyring, err := loadKeyring(a.Keyring, dir)
-	if err != nil {
-		return nil, err
-	}
-	if o.Put != nil {
+	keyring, failed := loadKeyring(a.Keyring, dir)
+	if failed == nil && o.Put != nil {
 		if _, err := o.Put(keyring); err != nil {
 			return nil, fmt.Errorf("storing the keyring: %w", err)
 		}
+	}
+	if failed != nil {
+		failed = fmt.Errorf("archive %s: %w", a.URI, failed)
 	}
 	a.URI = strings.TrimRight(a.URI, "/")
 	var all []*suite
@@ -91,7 +133,7 @@ func suitesOf(a kiln.AptArchive, machine bool, dir string, o Options) ([]*suite,
 		if name == "" || strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") || path.Clean(name) != name || strings.HasPrefix(name, "..") {
 			return nil, fmt.Errorf("suite %q: flat archives (a suite that ends in /) and odd paths are not supported", name)
 		}
-		all = append(all, &suite{archive: a, name: name, machine: machine, components: a.Components, keyring: keyring})
+		all = append(all, &suite{archive: a, name: name, machine: machine, components: a.Components, keyring: keyring, err: failed})
 	}
 	return all, nil
 }
@@ -116,7 +158,7 @@ func (s *suite) open(ctx context.Context, o Options) error {
 // architecture, and those for all where the archive lists them apart.
 func (s *suite) findIndexes(arch string) error {
 	if len(s.components) == 0 {
-		s.components = s.release.Components
+		s.components = []string{"main"}
 	}
 	if !slices.Contains(s.release.Architectures, arch) {
 		return fmt.Errorf("suite %s of %s has no packages for %s; it has %s", s.name, s.archive.URI, arch, strings.Join(s.release.Architectures, " "))

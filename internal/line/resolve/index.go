@@ -261,6 +261,11 @@ func (x *index) encode() []byte {
 	out = append(out, x.pkgFlags...)
 	out = append(out, blob.String()...)
 	out = append(out, x.records...)
+	return sealIndex(out)
+}
+
+// sealIndex writes the checksum of what follows it.
+func sealIndex(out []byte) []byte {
 	head := len(indexMagic)
 	binary.LittleEndian.PutUint32(out[head:], crc32.Checksum(out[head+4:], castagnoli))
 	return out

@@ -29,13 +29,15 @@ func loadKeyring(spec, dir string) ([]byte, error) {
 	if strings.TrimSpace(spec) == "" {
 		return nil, errors.New("the archive names no keyring; set keyring to the path of an OpenPGP keyring")
 	}
-	var files []string
-	for p := range strings.SplitSeq(spec, ",") {
-		if !filepath.IsAbs(p) {
-			p = filepath.Join(dir, p)
-		} else if strings.HasSuffix(p, "/") {
-			p = filepath.Clean(p)
+	paths := strings.Split(spec, ",")
+	if whole := inDir(dir, spec); len(paths) > 1 {
+		if _, err := os.Stat(whole); err == nil { // a comma in a name
+			paths = []string{spec}
 		}
+	}
+	var files []string
+	for _, p := range paths {
+		p = inDir(dir, p)
 		found, err := keyFiles(p)
 		if err != nil {
 			return nil, fmt.Errorf("keyring %s: %w", p, err)
@@ -62,6 +64,13 @@ func loadKeyring(spec, dir string) ([]byte, error) {
 		return nil, fmt.Errorf("keyring %s holds no keys", spec)
 	}
 	return all, nil
+}
+
+func inDir(dir, p string) string {
+	if filepath.IsAbs(p) {
+		return filepath.Clean(p)
+	}
+	return filepath.Join(dir, p)
 }
 
 // keyFiles lists a file itself, or a directory's key files in order of name.

@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,36 +109,82 @@ func TestOtherRelease(t *testing.T) {
 	}
 }
 
-// TestMachineSkipsThirdParties builds from the machine's sources and leaves out what another party signs.
+// TestMachineSkipsThirdParties builds from the machine's sources and leaves out what is not the distribution's.
 func TestMachineSkipsThirdParties(t *testing.T) {
 	own, other := newTestArchive(t), newTestArchive(t)
 	own.suite("stable", world, "")
-	other.suite("nodistro", "Package: aa\nVersion: 9", "Label2: x\n")
-	o := testOptions(t)
-	verify := o.Verify
-	o.Root = machineDir(t, map[string]string{
-		"etc/os-release":                       "VERSION_CODENAME=stable\n",
-		"etc/apt/trusted.gpg.d/own.gpg":        readString(t, own.keyring),
-		"etc/apt/trusted.gpg.d/zz.asc":         armoredKey(t, other.key),
-		"etc/apt/sources.list.d/own.list":      "deb file://" + own.dir + " stable main\n",
-		"etc/apt/sources.list.d/other.sources": "Types: deb\nURIs: file://" + other.dir + "\nSuites: nodistro\nComponents: main\n",
-	})
-	o.Verify = func(raw []byte, a kiln.AptArchive, suite string, keyring []byte) (r *deb.Release, e kiln.Evidence, err error) {
-		r, e, err = verify(raw, a, suite, keyring)
-		if err == nil && suite == "nodistro" {
-			r.Origin = "Third Party"
+	own.suite("stable-security", "Package: python\nVersion: 3+deb1", "")
+	other.suite("nodistro", "Package: python\nVersion: 9", "")
+	third := kiln.AptArchive{URI: "file://" + other.dir, Suites: []string{"nodistro"}, Components: []string{"main"}, Keyring: other.keyring}
+	source := func(dir, suites, keyring string) string {
+		return fmt.Sprintf("Types: deb\nURIs: file://%s\nSuites: %s\nComponents: main\nSigned-By: %s\n\n", dir, suites, keyring)
+	}
+	for _, c := range []struct {
+		what, sources string
+		add           []kiln.AptArchive
+		python, says  string // the version chosen and a note; or, without a version, the error
+	}{
+		{"signed by another party", source(own.dir, "stable stable-security", "/own.gpg") + source(other.dir, "nodistro", "/other.gpg"), nil, "3+deb1", `"Third Party"`},
+		{"named in the recipe, too", source(own.dir, "stable", "/own.gpg"), []kiln.AptArchive{third}, "9", ""},
+		{"another party's that is not there", source(own.dir, "stable", "/own.gpg") + source("/nonexistent", "tool", "/other.gpg"), nil, "3", "/nonexistent tool"},
+		{"another party's without its keyring", source(own.dir, "stable", "/own.gpg") + source(other.dir, "nodistro", "/none.gpg"), nil, "3", "none.gpg"},
+		{"the distribution's that is not there", source(own.dir, "stable stable-updates", "/own.gpg"), nil, "", "stable-updates"},
+		{"a pocket with a wrong key", source(own.dir, "stable", "/own.gpg") + source(own.dir, "stable-security", "/other.gpg"), nil, "", "verifying InRelease of stable-security"},
+		{"no source of the distribution", source(other.dir, "nodistro", "/other.gpg"), nil, "", "none of the machine's apt sources"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			o := testOptions(t)
+			o.Root = machineDir(t, map[string]string{
+				"etc/os-release": "VERSION_CODENAME=stable\n", "etc/apt/sources.list.d/all.sources": c.sources,
+				"own.gpg": readString(t, own.keyring), "other.gpg": armoredKey(t, other.key),
+			})
+			o.Verify = func(raw []byte, a kiln.AptArchive, suite string, keyring []byte) (*deb.Release, kiln.Evidence, error) {
+				r, e, err := verifySignature(raw, a, suite, keyring)
+				if err == nil && suite == "nodistro" {
+					r.Origin = "Third Party"
+				}
+				return r, e, err
+			}
+			var notes strings.Builder
+			o.Report = func(e kiln.Event) { notes.WriteString(e.Message + "\n") }
+			r := recipeOn(kiln.Base{Apt: &kiln.AptBase{Machine: true, Archives: c.add}}, "python")
+			lock, _, err := Apt(t.Context(), r, o)
+			if c.python == "" {
+				if err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("want an error about %q, got %v", c.says, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err, notes.String())
+			}
+			if v := lock.Package("python").Version; v != c.python || lock.Release != "stable" || !strings.Contains(notes.String(), c.says) {
+				t.Errorf("python %s, notes %s", v, notes.String())
+			}
+		})
+	}
+}
+
+// TestKeyrings: several files and directories are one ring, armored or not.
+func TestKeyrings(t *testing.T) {
+	one, two := newTestArchive(t), newTestArchive(t)
+	one.suite("stable", world, "")
+	two.suite("stable", world, "")
+	dir := machineDir(t, map[string]string{"d/one.gpg": readString(t, one.keyring), "d/two.asc": armoredKey(t, two.key), "d/README": "no key"})
+	for what, spec := range map[string]string{
+		"a directory": dir + "/d/", "two files": dir + "/d/one.gpg," + dir + "/d/two.asc", "the key itself": armoredKey(t, two.key), "a relative path": "d/two.asc",
+	} {
+		r := recipeOn(two.base("stable"))
+		r.Dir = dir
+		r.Base.Apt.Archives[0].Keyring = spec
+		if _, _, err := Apt(t.Context(), r, testOptions(t)); err != nil {
+			t.Errorf("%s: %v", what, err)
 		}
-		return r, e, err
 	}
-	var notes strings.Builder
-	o.Report = func(e kiln.Event) { notes.WriteString(e.Message + "\n") }
-	r := recipeOn(kiln.Base{Apt: &kiln.AptBase{Machine: true}}, "python")
-	lock, evidence, err := Apt(t.Context(), r, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(lock.Archives) != 1 || len(evidence) != 1 || lock.Release != "stable" || !strings.Contains(notes.String(), `"Third Party"`) {
-		t.Errorf("archives %+v, notes %s", lock.Archives, notes.String())
+	for what, spec := range map[string]string{"an empty directory": t.TempDir() + "/", "a device": "/dev/null,/dev/zero"} {
+		if _, err := loadKeyring(spec, dir); err == nil {
+			t.Errorf("%s: accepted", what)
+		}
 	}
 }
 

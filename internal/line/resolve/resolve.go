@@ -57,11 +57,11 @@ func Apt(ctx context.Context, r *kiln.Recipe, o Options) (*kiln.Lock, []kiln.Evi
 	if arch == "" {
 		return nil, nil, fmt.Errorf("platform %q has no Debian architecture; use linux/amd64, linux/arm64, linux/arm/v7, linux/386, linux/ppc64le, linux/s390x or linux/riscv64", lock.Platform)
 	}
-	base, err := aptBase(r.Base.Apt, o)
+	base, fromMachine, err := aptBase(r.Base.Apt, o)
 	if err != nil {
 		return nil, nil, err
 	}
-	suites, err := openSuites(ctx, base, r.Dir, arch, o)
+	suites, err := openSuites(ctx, base, fromMachine, r.Dir, arch, o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -137,14 +137,15 @@ func debArch(platform string) string {
 	}[platform]
 }
 
-// aptBase expands {apt: machine}. Another release than the machine's is looked
-// for in the same archives, under the suites of its codename.
-func aptBase(b *kiln.AptBase, o Options) (*kiln.AptBase, error) {
+// aptBase expands {apt: machine} and says how many of the archives are the
+// machine's; those that the recipe names follow. Another release than the
+// machine's is looked for in the same archives, under the suites of its codename.
+func aptBase(b *kiln.AptBase, o Options) (base *kiln.AptBase, fromMachine int, err error) {
 	if !b.Machine {
 		if len(b.Archives) == 0 {
-			return nil, errors.New("base.apt names no archives; name them or write apt: machine")
+			return nil, 0, errors.New("base.apt names no archives; name them or write apt: machine")
 		}
-		return b, nil
+		return b, 0, nil
 	}
 	root := o.Root
 	if root == "" {
@@ -152,7 +153,7 @@ func aptBase(b *kiln.AptBase, o Options) (*kiln.AptBase, error) {
 	}
 	m, err := Machine(root)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if b.Release != "" && b.Release != m.Release {
 		for i := range m.Archives {
@@ -160,8 +161,9 @@ func aptBase(b *kiln.AptBase, o Options) (*kiln.AptBase, error) {
 		}
 		m.Release = b.Release
 	}
+	fromMachine = len(m.Archives)
 	m.Archives = append(m.Archives, b.Archives...)
-	return m, nil
+	return m, fromMachine, nil
 }
 
 // otherRelease renames "bookworm-security" to "trixie-security"; suites that do not carry the codename (stable) are renamed too.
