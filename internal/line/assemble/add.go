@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+
+	"kiln"
 )
 
 // add installs packages on top of a configured tree.
@@ -32,8 +34,20 @@ func (a *assembly) add(ctx context.Context, ps []*pkg) error {
 	if err := a.unpackOrdered(ctx, ps, fast, ordered); err != nil {
 		return err
 	}
+	prevented, err := seedNoCluster(a.at)
+	if err != nil {
+		return err
+	}
+	if prevented {
+		a.o.Report.Note(kiln.StationAssemble, "PostgreSQL's packages make no database cluster in an image: run pg_createcluster at first start, or in a step")
+	}
 	if err := a.configure(ctx, "--configure", "-a"); err != nil {
 		return err
+	}
+	if prevented {
+		if err := a.at.remove(clusterConfig + ".ucf-dist"); err != nil {
+			return err
+		}
 	}
 	return restore()
 }
@@ -101,7 +115,7 @@ func (a *assembly) unpackFast(ctx context.Context, ps []*pkg) (fast, moved []*pk
 		for _, p := range ps {
 			p.reset()
 			if reason := u.claims.refused[p]; reason != nil {
-				a.o.Report.Note("assemble", fmt.Sprintf("package %s goes through dpkg: %v", p.Name, reason))
+				a.o.Report.Note(kiln.StationAssemble, fmt.Sprintf("package %s goes through dpkg: %v", p.Name, reason))
 				moved = append(moved, p)
 			} else {
 				kept = append(kept, p)

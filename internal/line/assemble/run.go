@@ -82,7 +82,7 @@ func scriptEnv(epoch int64) []string {
 	return []string{
 		"PATH=" + searchPath, "HOME=/root", "LC_ALL=C.UTF-8", "TERM=dumb", "SHELL=/bin/sh", "USER=root", "LOGNAME=root",
 		"DEBIAN_FRONTEND=noninteractive", "DEBCONF_NONINTERACTIVE_SEEN=true", "DEBCONF_NOWARNINGS=yes",
-		"DPKG_COLORS=never", "PYTHONDONTWRITEBYTECODE=1",
+		"DPKG_COLORS=never", "PYTHONDONTWRITEBYTECODE=1", "UCF_FORCE_CONFFOLD=YES",
 		fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch),
 	}
 }

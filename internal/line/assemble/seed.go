@@ -135,3 +135,26 @@ func emptyDir(dir string) (bool, error) {
 	}
 	return len(names) == 0, err
 }
+
+const (
+	clusterTemplate = "usr/share/postgresql-common/createcluster.conf"
+	clusterConfig   = "etc/postgresql-common/createcluster.conf"
+	noCluster       = "\n# A cluster made while an image is built would be the same in every instance.\ncreate_main_cluster = false\n"
+)
+
+// seedNoCluster keeps PostgreSQL's packages from making a database cluster:
+// its identity and log would be shared by all instances and differ between
+// builds. It reports whether there was something to prevent.
+func seedNoCluster(at *place) (bool, error) {
+	text, err := at.read(clusterTemplate, maxTable)
+	if err != nil {
+		return false, nil // not installed, or another version that works differently
+	}
+	if _, err := at.lstat(clusterConfig); !notExist(err) {
+		return false, nil
+	}
+	if err := at.write(clusterConfig, append(text, noCluster...), 0o644); err != nil {
+		return false, fmt.Errorf("keeping PostgreSQL from making a cluster: %w", err)
+	}
+	return true, nil
+}
