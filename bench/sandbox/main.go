@@ -146,7 +146,7 @@ func (b bench) kiln(fork string) error {
 		return err
 	}
 	r, err := sandbox.Run(context.Background(), sandbox.Spec{
-		Layers: []string{b.layer}, Upper: up, Work: work, Args: []string{"/bin/true"}, NoNewPrivileges: true, Seccomp: true,
+		Layers: []string{b.layer}, Upper: up, Work: work, Args: []string{"/bin/true"}, NoNewPrivileges: true,
 	})
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ func BenchmarkTrue(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		r, err := Run(b.Context(), Spec{Layers: []string{root}, Upper: up, Work: work, Args: []string{"/bin/true"}, Seccomp: true})
+		r, err := Run(b.Context(), Spec{Layers: []string{root}, Upper: up, Work: work, Args: []string{"/bin/true"}})
 		if err != nil || r.ExitCode != 0 {
 			b.Fatal(r, err)
 		}

@@ -171,7 +171,7 @@ func (b *Box) exec(ctx context.Context, s ExecSpec, caps uint64) (Result, error)
 	}
 	e := execution{
 		args: s.Args, env: s.Env, dir: s.Dir, uid: s.UID, gid: s.GID, groups: s.Groups,
-		caps: caps, noNewPrivileges: b.spec.NoNewPrivileges, seccomp: b.spec.Seccomp, stdio: std,
+		caps: caps, noNewPrivileges: b.spec.NoNewPrivileges, seccomp: !b.spec.WithoutSeccompUnsafe, stdio: std,
 	}
 	if err := e.plan(p); err != nil {
 		return Result{}, err

@@ -50,7 +50,7 @@ func TestBoxOfAService(t *testing.T) {
 	root := testRoot(t)
 	server(t, root)
 	var log bytes.Buffer
-	b, err := Start(t.Context(), Spec{Layers: []string{root}, Args: []string{"server", "0.0.0.0:80"}, UID: 33, GID: 33, Stdout: &log, Seccomp: true, Capabilities: []string{}})
+	b, err := Start(t.Context(), Spec{Layers: []string{root}, Args: []string{"server", "0.0.0.0:80"}, UID: 33, GID: 33, Stdout: &log, Capabilities: []string{}})
 	if err != nil {
 		t.Fatal(err)
 	}

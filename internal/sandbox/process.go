@@ -39,7 +39,7 @@ func (w *builder) firstProcess(b *Box) error {
 	p.leave(w.old)
 	e := execution{
 		args: w.spec.Args, env: w.spec.Env, dir: w.spec.Dir, uid: w.spec.UID, gid: w.spec.GID, groups: w.spec.Groups,
-		caps: w.caps, noNewPrivileges: w.spec.NoNewPrivileges, seccomp: w.spec.Seccomp, stdio: w.stdio,
+		caps: w.caps, noNewPrivileges: w.spec.NoNewPrivileges, seccomp: !w.spec.WithoutSeccompUnsafe, stdio: w.stdio,
 	}
 	w.notes = append(w.notes, limits(p, &w.spec, w.cgroup)...)
 	if err := e.plan(p); err != nil {

@@ -76,9 +76,10 @@ type Spec struct {
 	// non-nil list means none.
 	Capabilities    []string
 	NoNewPrivileges bool
-	// Seccomp refuses the system calls that a container has no business with.
-	Seccomp bool
-	Network string
+	// WithoutSeccompUnsafe lifts the filter that refuses the system calls a
+	// container has no business with (mounts, namespaces, modules, keys...).
+	WithoutSeccompUnsafe bool
+	Network              string
 	// Hostname defaults to "kiln".
 	Hostname string
 
