@@ -237,15 +237,17 @@ func store(dir, role string, private *ecdsa.PrivateKey, pass []byte) (*Key, erro
 	if err != nil {
 		return nil, err
 	}
+	for _, file := range []string{path, publicPath(path)} {
+		if _, err := os.Lstat(file); err == nil {
+			return nil, fmt.Errorf("%s: %w; nothing was changed, move it away first if you want a new one", file, ErrExists)
+		}
+	}
 	text, err := encrypt(private, pass)
 	if err != nil {
 		return nil, fmt.Errorf("encrypting the %s key: %w", role, err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the key folder: %w", err)
-	}
-	if _, err := os.Lstat(publicPath(path)); err == nil && !Exists(dir, role) {
-		return nil, fmt.Errorf("%s: %w (its public half); move it away first", publicPath(path), ErrExists)
 	}
 	if err := writeNew(path, text, 0o600); err != nil {
 		return nil, fmt.Errorf("storing the %s key: %w", role, err)

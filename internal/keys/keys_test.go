@@ -3,17 +3,48 @@ package keys
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
+var pass = []byte("correct horse")
+
+// shared is one key pair's files, made once: encrypting takes a good part of a second.
+var shared = sync.OnceValue(func() (files struct{ key, pub []byte }) {
+	dir, err := os.MkdirTemp("", "keys-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	if _, err := New(dir, RoleRelease, pass); err != nil {
+		panic(err)
+	}
+	files.key, _ = os.ReadFile(filepath.Join(dir, "release.key"))
+	files.pub, _ = os.ReadFile(filepath.Join(dir, "release.pub"))
+	return files
+})
+
+// place puts the shared key into dir as the key of role.
+func place(t *testing.T, dir, role string) {
+	t.Helper()
+	path, err := Path(dir, role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(path, shared().key, 0o600), os.WriteFile(publicPath(path), shared().pub, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAKeyIsMadeOnceLoadedAndSigns(t *testing.T) {
-	dir, pass := filepath.Join(t.TempDir(), "keys"), []byte("correct horse")
+	dir := filepath.Join(t.TempDir(), "keys")
 	made, err := New(dir, RoleWorkstation, pass)
 	if err != nil {
 		t.Fatal(err)
@@ -47,13 +78,9 @@ func TestAKeyIsMadeOnceLoadedAndSigns(t *testing.T) {
 }
 
 func TestKeyErrorsSayWhatToDo(t *testing.T) {
-	dir, pass := t.TempDir(), []byte("pass")
-	if _, err := New(dir, RoleGate, pass); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := New(dir, RoleTester, pass); err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
+	place(t, dir, RoleGate)
+	place(t, dir, RoleTester)
 	fails := func(name, want string, err error) {
 		t.Helper()
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -73,12 +100,16 @@ func TestKeyErrorsSayWhatToDo(t *testing.T) {
 	_, err = Import(dir, RoleScanner, []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), pass)
 	fails("plain key", "import-key-pair", err)
 
-	gate, tester := filepath.Join(dir, "gate"), filepath.Join(dir, "tester")
-	swapped, err := os.ReadFile(tester + ".pub")
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(gate+".pub", swapped, 0o644); err != nil {
+	k, err := newKey(RoleGate, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate, tester := filepath.Join(dir, "gate"), filepath.Join(dir, "tester")
+	if err := os.WriteFile(gate+".pub", k.PublicPEM(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Load(dir, RoleGate, pass)
@@ -91,35 +122,37 @@ func TestKeyErrorsSayWhatToDo(t *testing.T) {
 }
 
 func TestALostPublicKeyIsWrittenAgain(t *testing.T) {
-	dir, pass := t.TempDir(), []byte("pass")
-	if _, err := New(dir, RoleRelease, pass); err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
+	place(t, dir, RoleRelease)
 	path, _ := PublicPath(dir, RoleRelease)
-	before, _ := os.ReadFile(path)
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Load(dir, RoleRelease, pass); err != nil {
 		t.Fatal(err)
 	}
-	if after, _ := os.ReadFile(path); string(after) != string(before) || len(after) == 0 {
-		t.Errorf("public key after loading: %q, before %q", after, before)
+	if after, _ := os.ReadFile(path); string(after) != string(shared().pub) {
+		t.Errorf("public key after loading: %q, before %q", after, shared().pub)
 	}
 }
 
-func TestImportTakesTheKeyFileItWrote(t *testing.T) {
-	from, to, pass := t.TempDir(), t.TempDir(), []byte("pass")
-	made, err := New(from, RoleRelease, pass)
-	if err != nil {
+func TestImportTakesAKeyFileAndNeverOverwrites(t *testing.T) {
+	dir := t.TempDir()
+	got, err := Import(dir, RoleGate, shared().key, pass)
+	if err != nil || string(got.PublicPEM()) != string(shared().pub) {
+		t.Fatalf("imported %v, %v", got, err)
+	}
+	before, _ := os.ReadFile(filepath.Join(dir, "gate.key"))
+	if _, err := New(dir, RoleGate, pass); !errors.Is(err, ErrExists) {
+		t.Errorf("making a key where one is: %v", err)
+	}
+	if after, _ := os.ReadFile(filepath.Join(dir, "gate.key")); string(after) != string(before) {
+		t.Error("the old key was overwritten")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "tester.pub"), shared().pub, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join(from, "release.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := Import(to, RoleGate, text, pass)
-	if err != nil || got.ID() != made.ID() {
-		t.Errorf("imported %v, %v; want %s", got, err, made.ID())
+	if _, err := New(dir, RoleTester, pass); !errors.Is(err, ErrExists) || Exists(dir, RoleTester) {
+		t.Errorf("making a key where a public half is: %v", err)
 	}
 }
