@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/line"
 )
 
 // A bundle holds a lock and every byte that it names, so that the same image
@@ -26,16 +27,7 @@ const (
 
 // lockDigests lists what a lock needs, in order.
 func lockDigests(lock *kiln.Lock) []kiln.Digest {
-	var list []kiln.Digest
-	for _, a := range lock.Archives {
-		list = append(list, a.InRelease, a.Keyring)
-		for _, x := range a.Indexes {
-			list = append(list, x.Digest)
-		}
-	}
-	for _, p := range lock.Packages {
-		list = append(list, p.Digest)
-	}
+	list := line.Inputs(lock)
 	slices.Sort(list)
 	return slices.Compact(list)
 }

@@ -6,12 +6,10 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"kiln"
@@ -151,29 +149,6 @@ func (f *Factory) VerifyLock(ctx context.Context, lock *kiln.Lock) ([]kiln.Evide
 	}
 	evidence, err := l.VerifyLock(ctx, lock)
 	return evidence, kiln.Refuse(err)
-}
-
-// explain marks what the line refused, and adds what to do.
-func explain(err error) error {
-	var stopped *line.StationError
-	var failed *line.TestFailure
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &failed):
-		return kiln.Refuse(kiln.WithHint(err, "the tests run against the hardened image; `--json` shows each attempt, and a waiver in hardening.waivers leaves an objective out"))
-	case errors.Is(err, line.ErrDenied):
-		return kiln.Refuse(err)
-	case errors.As(err, &stopped) && (stopped.Station == kiln.StationVerify || stopped.Station == kiln.StationResolve) && isRefusal(err):
-		return kiln.Refuse(err)
-	case isNoSpace(err):
-		return kiln.WithHint(err, "free space in the state directory or choose another with --state; nothing half-written was kept")
-	}
-	return err
-}
-
-func isNoSpace(err error) bool {
-	return strings.Contains(err.Error(), "no space left on device")
 }
 
 // key loads a role's signing key, asking for the pass phrase the first time.

@@ -17,10 +17,19 @@ import (
 	"kiln/internal/report"
 )
 
+// Leaving says where Leave writes, and the words with which the user would
+// call this program again, for the commands that it prints.
+type Leaving struct {
+	Dir     string
+	Program string // as typed, with the flags that choose this state directory
+	Recipe  string // as typed
+}
+
 // Leave writes what a person wants to hold after a build: image layout, lock,
 // reports, public keys and the commands that check the image. A build that failed leaves
 // its lock and report, and no image.
-func (f *Factory) Leave(ctx context.Context, b *kiln.Build, r *kiln.Recipe, dir string) error {
+func (f *Factory) Leave(ctx context.Context, b *kiln.Build, to Leaving) error {
+	dir := to.Dir
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("writing results: %w", err)
 	}
@@ -29,10 +38,10 @@ func (f *Factory) Leave(ctx context.Context, b *kiln.Build, r *kiln.Recipe, dir 
 		failed = append(failed, WriteLock(b.Lock, filepath.Join(dir, "kiln.lock")))
 	}
 	commands := f.commands(b, dir)
-	failed = append(failed, f.leaveKeys(dir), leaveReports(b, commands, dir))
+	failed = append(failed, f.leaveKeys(dir), leaveReports(b, commands, to))
 	if b.Release != nil {
 		_, err := publish.To(ctx, f.layout, b.Name, b.Release.Channel, b.Artifact, kiln.Output{Layout: filepath.Join(dir, "oci")}, "")
-		failed = append(failed, err, line.WriteFile(filepath.Join(dir, "verify.txt"), verifyText(b, commands, dir), 0o644))
+		failed = append(failed, err, line.WriteFile(filepath.Join(dir, "verify.txt"), verifyText(b, commands, to), 0o644))
 	}
 	if err := errors.Join(failed...); err != nil {
 		return fmt.Errorf("writing results to %s: %w", dir, err)
@@ -62,27 +71,27 @@ func (f *Factory) leaveKeys(dir string) error {
 	return nil
 }
 
-func leaveReports(b *kiln.Build, commands []attest.Command, dir string) error {
+func leaveReports(b *kiln.Build, commands []attest.Command, to Leaving) error {
 	var lines []report.Command
 	for _, c := range commands {
 		lines = append(lines, report.Command{Purpose: c.About, Line: c.String()})
 	}
 	var page bytes.Buffer
-	if err := report.HTML(&page, b, report.Options{Verify: lines, Reproduce: reproduce(dir)}); err != nil {
+	if err := report.HTML(&page, b, report.Options{Verify: lines, Reproduce: reproduce(to)}); err != nil {
 		return err
 	}
 	data, err := report.JSON(b)
 	if err != nil {
 		return err
 	}
-	return errors.Join(line.WriteFile(filepath.Join(dir, "report.html"), page.Bytes(), 0o644), line.WriteFile(filepath.Join(dir, "report.json"), data, 0o644))
+	return errors.Join(line.WriteFile(filepath.Join(to.Dir, "report.html"), page.Bytes(), 0o644), line.WriteFile(filepath.Join(to.Dir, "report.json"), data, 0o644))
 }
 
-func reproduce(dir string) []report.Command {
-	lock := filepath.Join(dir, "kiln.lock")
+func reproduce(to Leaving) []report.Command {
+	lock := filepath.Join(to.Dir, "kiln.lock")
 	return []report.Command{
-		{Purpose: "build the same bytes from the same inputs", Line: "kiln build RECIPE --lock " + lock},
-		{Purpose: "keep every input, for when the archive has moved on", Line: "kiln lock export " + lock + " --out kiln-bundle.tar"},
+		{Purpose: "build the same bytes from the same inputs", Line: to.Program + " build " + to.Recipe + " --lock " + lock},
+		{Purpose: "keep every input, for when the archive has moved on", Line: to.Program + " lock export " + lock + " --out kiln-bundle.tar"},
 	}
 }
 
@@ -108,17 +117,33 @@ func keyFile(dir string) func(string) string {
 	}
 }
 
-// verifyText says how strangers' tools read, run and check the image.
-func verifyText(b *kiln.Build, commands []attest.Command, dir string) []byte {
-	layout := "oci:" + filepath.Join(dir, "oci") + ":" + b.Release.Channel
+// verifyText says how strangers' tools read, run and check the image. Every
+// line that is no comment is a command; e2e runs them as they stand here.
+func verifyText(b *kiln.Build, commands []attest.Command, to Leaving) []byte {
+	layout := "oci:" + filepath.Join(to.Dir, "oci") + ":" + b.Release.Channel
 	var out strings.Builder
-	fmt.Fprintf(&out, "# Read and run the image with stock tools\nskopeo inspect %s\npodman run --rm %s\n", layout, layout)
+	fmt.Fprintf(&out, "# Read and run the image with stock tools\nskopeo inspect %s\npodman run --rm%s %s\n", layout, published(b), layout)
 	fmt.Fprintf(&out, "\n# Check it with stock cosign (v3), offline, from the layout.\n# Keys sign without a transparency log; --insecure-ignore-tlog=true says that this is known.\n")
 	writeCommands(&out, commands)
-	ref := "registry.example.com/" + b.Name + "@" + string(b.Artifact.Index)
-	fmt.Fprintf(&out, "\n# The same from a registry, after `kiln push %s registry.example.com/%s:%s`\n", releaseRef(b), b.Name, b.Release.Channel)
-	writeCommands(&out, attest.VerifyCommands(ref, false, keyFile(dir)))
+	place := "registry.example.com/" + b.Name
+	fmt.Fprintf(&out, "\n# The same from a registry, once it is there\n%s push %s %s:%s\n", to.Program, releaseRef(b), place, b.Release.Channel)
+	writeCommands(&out, attest.VerifyCommands(place+"@"+string(b.Artifact.Index), false, keyFile(to.Dir)))
 	return []byte(out.String())
+}
+
+// published are podman's flags that let the machine reach the image's TCP ports.
+func published(b *kiln.Build) string {
+	var flags string
+	if b.Hardening == nil {
+		return ""
+	}
+	for _, port := range b.Hardening.Config.Ports {
+		number, protocol, _ := strings.Cut(port, "/")
+		if protocol == "" || protocol == "tcp" {
+			flags += " -p " + number + ":" + number
+		}
+	}
+	return flags
 }
 
 func writeCommands(out *strings.Builder, commands []attest.Command) {

@@ -2,18 +2,64 @@ package factory
 
 import (
 	"errors"
+	"strings"
 
+	"kiln"
+	"kiln/internal/blob/dir"
+	"kiln/internal/deb"
 	"kiln/internal/fetch"
+	"kiln/internal/line"
 	"kiln/internal/line/verify"
 )
+
+// explain marks what was refused by a check, a test or the policy, and adds what to do.
+func explain(err error) error {
+	var failed *line.TestFailure
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &failed):
+		return kiln.Refuse(kiln.WithHint(err, "the tests run against the hardened image; `--json` shows each attempt, and a waiver in hardening.waivers leaves an objective out"))
+	case errors.Is(err, line.ErrDenied):
+		return kiln.Refuse(err)
+	case isNoSpace(err):
+		return kiln.WithHint(err, "free space in the state directory or choose another with --state; nothing half-written was kept")
+	case isRefusal(err):
+		return kiln.Refuse(adviseFetch(err))
+	}
+	return adviseFetch(err)
+}
+
+func isNoSpace(err error) bool {
+	return strings.Contains(err.Error(), "no space left on device")
+}
 
 // isRefusal reports whether an input failed a check, rather than could not be had.
 func isRefusal(err error) bool {
 	var refused *verify.Refusal
-	var fetched *fetch.Error
 	var chain *verify.LockError
 	if errors.As(err, &refused) || errors.As(err, &chain) {
 		return true
 	}
-	return errors.As(err, &fetched) && (errors.Is(err, fetch.ErrDigest) || errors.Is(err, fetch.ErrSize))
+	for _, check := range []error{fetch.ErrDigest, fetch.ErrSize, dir.ErrDigest, dir.ErrSize, deb.ErrTooLarge} {
+		if errors.Is(err, check) {
+			return true
+		}
+	}
+	return false
+}
+
+// adviseFetch says what helps against a download that failed.
+func adviseFetch(err error) error {
+	var failed *fetch.Error
+	var advised *kiln.Hinted
+	switch {
+	case !errors.As(err, &failed), errors.As(err, &advised):
+		return err
+	case errors.Is(err, fetch.ErrDigest), errors.Is(err, fetch.ErrSize):
+		return kiln.WithHint(err, "the mirror may be in the middle of an update: try again in some minutes, or use another mirror; nothing wrong was kept")
+	case errors.Is(err, fetch.ErrNotFound):
+		return kiln.WithHint(err, "check the archive's uri and suites; a mirror may lag behind or have dropped the file")
+	}
+	return kiln.WithHint(err, "check the network, the proxy in the environment and the archive's uri; what was fetched is kept, and the same command continues there")
 }

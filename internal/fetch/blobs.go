@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -23,7 +24,13 @@ func (c *Client) Blobs(ctx context.Context, items []Item, parallel int, progress
 		if inner.Err() != nil {
 			break
 		}
-		group.Go(func() error { return c.blob(inner, it, m.add) })
+		group.Go(func() error {
+			err := c.blob(inner, it, m.add)
+			if err != nil && it.Name != "" {
+				err = fmt.Errorf("%s: %w", it.Name, err)
+			}
+			return err
+		})
 	}
 	if err := group.Wait(); err != nil {
 		return err

@@ -116,13 +116,14 @@ func (b *buffer) Reset() error { b.Buffer.Reset(); return nil }
 type Item struct {
 	URL    string
 	Digest kiln.Digest
-	Size   int64 // in bytes, exact
+	Size   int64  // in bytes, exact
+	Name   string // what people call it, for errors; may be empty
 }
 
 // Blob puts the content of a URL into the store, if the store lacks it. It must
 // have exactly that digest and size. Concurrent calls for one digest fetch it once.
 func (c *Client) Blob(ctx context.Context, rawURL string, want kiln.Digest, size int64) error {
-	return c.blob(ctx, Item{rawURL, want, size}, func(int64) {})
+	return c.blob(ctx, Item{URL: rawURL, Digest: want, Size: size}, func(int64) {})
 }
 
 func (c *Client) blob(ctx context.Context, it Item, count func(int64)) error {

@@ -245,7 +245,7 @@ func TestBlobsCountEveryByteOnce(t *testing.T) {
 	var total int64
 	for i := range 20 {
 		b := content[:len(content)-i]
-		items = append(items, Item{fmt.Sprintf("%s/%d", url, len(b)), kiln.DigestBytes(b), int64(len(b))})
+		items = append(items, Item{URL: fmt.Sprintf("%s/%d", url, len(b)), Digest: kiln.DigestBytes(b), Size: int64(len(b))})
 		total += int64(len(b))
 	}
 	items = append(items, items[0])
@@ -259,7 +259,7 @@ func TestBlobsCountEveryByteOnce(t *testing.T) {
 func TestBlobsStopAtTheFirstFailureAndOnCancel(t *testing.T) {
 	url, _ := serve(t, func(_ int, w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) })
 	c := client(t, Config{})
-	items := []Item{{url + "/a", kiln.DigestBytes([]byte("a")), 1}, {url + "/b", kiln.DigestBytes([]byte("b")), 1}}
+	items := []Item{{URL: url + "/a", Digest: kiln.DigestBytes([]byte("a")), Size: 1}, {URL: url + "/b", Digest: kiln.DigestBytes([]byte("b")), Size: 1}}
 	if err := c.Blobs(t.Context(), items, 2, nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("error = %v", err)
 	}

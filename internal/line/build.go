@@ -43,6 +43,11 @@ func (j *journey) assemble(ctx context.Context) (string, bool, error) {
 
 func (j *journey) makeTree(ctx context.Context, dir string) error {
 	lock := j.build.Lock
+	if !j.proven { // what was proven in an earlier run may be gone or damaged since
+		if _, err := j.prove(ctx); err != nil {
+			return err
+		}
+	}
 	o := assemble.Options{Open: j.open, CacheDir: j.path("cache"), Run: sandbox.Run, Report: j.Report, Parallel: 2}
 	if lock.Image != nil {
 		base, err := j.unpackBase(ctx, dir)

@@ -3,11 +3,13 @@ package line
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"reflect"
+	"sync"
 	"time"
 
 	"kiln"
@@ -79,12 +81,37 @@ func (j *journey) haveInputs(lock *kiln.Lock) bool {
 
 // Lock resolves a recipe: every input by digest, with the evidence for the archives.
 func (l *Line) Lock(ctx context.Context, r *kiln.Recipe) (*kiln.Lock, []kiln.Evidence, error) {
+	var read digests
+	lock, evidence, err := l.lock(ctx, r, &read)
+	if err != nil {
+		if n := l.dropDamaged(read.list); n > 0 {
+			l.Report.Warn(kiln.StationResolve, fmt.Sprintf("%d indexes were damaged in the cache; they were dropped and are fetched again", n))
+			return l.lock(ctx, r, &read)
+		}
+	}
+	return lock, evidence, err
+}
+
+// digests collects what several goroutines read.
+type digests struct {
+	mu   sync.Mutex
+	list []kiln.Digest
+}
+
+func (d *digests) add(x kiln.Digest) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.list = append(d.list, x)
+}
+
+func (l *Line) lock(ctx context.Context, r *kiln.Recipe, read *digests) (*kiln.Lock, []kiln.Evidence, error) {
 	o := resolve.Options{
 		Get: l.Fetch.Get,
 		Blob: func(ctx context.Context, url string, want kiln.Digest, size int64) (string, error) {
 			if err := l.Fetch.Blob(ctx, url, want, size); err != nil {
 				return "", err
 			}
+			read.add(want)
 			return l.Blobs.Path(want), nil
 		},
 		Put: func(data []byte) (kiln.Digest, error) {
@@ -129,10 +156,7 @@ func (j *journey) verify(ctx context.Context) (string, bool, error) {
 		Evidence []kiln.Evidence `json:"evidence"`
 	}
 	cached, _, err := remember(j, kiln.StationVerify, []any{j.build.Lock, day(j.Now())}, &chain, func() error {
-		if err := j.Line.FetchInputs(ctx, j.build.Lock); err != nil {
-			return err
-		}
-		evidence, err := j.Line.VerifyLock(ctx, j.build.Lock)
+		evidence, err := j.prove(ctx)
 		chain.Evidence = evidence
 		return err
 	})
@@ -163,15 +187,20 @@ func (l *Line) FetchInputs(ctx context.Context, lock *kiln.Lock) error {
 	// What the cache holds costs one look at its size; a file that a power failure cut short is fetched again.
 	var items []fetch.Item
 	for _, p := range lock.Packages {
-		items = append(items, fetch.Item{URL: join(lock.Archive(p.Archive).URI, p.Path), Digest: p.Digest, Size: p.Size})
+		items = append(items, fetch.Item{URL: join(lock.Archive(p.Archive).URI, p.Path), Digest: p.Digest, Size: p.Size, Name: p.Name + " " + p.Version})
 	}
 	for _, a := range lock.Archives {
 		for _, x := range a.Indexes {
 			url := join(a.URI, "dists/"+a.Suite+"/"+filepath.Dir(x.Path)+"/by-hash/SHA256/"+x.Digest.Hex())
-			items = append(items, fetch.Item{URL: url, Digest: x.Digest, Size: x.Size})
+			items = append(items, fetch.Item{URL: url, Digest: x.Digest, Size: x.Size, Name: x.Path + " of " + a.ID})
 		}
 	}
-	return l.Fetch.Blobs(ctx, items, 6, func(done, total int64) { l.Report.Progress(kiln.StationVerify, done, total, "bytes") })
+	err := l.Fetch.Blobs(ctx, items, 6, func(done, total int64) { l.Report.Progress(kiln.StationVerify, done, total, "bytes") })
+	if errors.Is(err, fetch.ErrNotFound) {
+		return kiln.WithHint(fmt.Errorf("the archive no longer has an input of the lock: %w", err),
+			"make a new lock with `kiln lock`, or import the bundle that `kiln lock export` wrote while the archive had it")
+	}
+	return err
 }
 
 func join(base, rel string) string {

@@ -8,6 +8,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -69,6 +70,7 @@ type journey struct {
 	dir   string      // where it lies
 
 	assembled, hardened treeNote
+	proven              bool // every input was checked in this run
 	worked              bool // a station did something
 }
 
@@ -104,6 +106,15 @@ func (e *StationError) Unwrap() error { return e.Err }
 // station failed: it holds what was done until then. Results of stations are
 // kept; only those whose inputs changed run again.
 func (l *Line) Run(ctx context.Context, req Request) (*kiln.Build, error) {
+	b, err := l.travel(ctx, req)
+	if errors.Is(err, errDamagedTree) {
+		l.Report.Warn("", err.Error()+"; it was dropped and is made again")
+		return l.travel(ctx, req)
+	}
+	return b, err
+}
+
+func (l *Line) travel(ctx context.Context, req Request) (*kiln.Build, error) {
 	j, err := l.start(req)
 	if err != nil {
 		return nil, err

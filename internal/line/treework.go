@@ -2,7 +2,9 @@ package line
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"syscall"
 
 	"kiln"
 )
@@ -67,8 +69,12 @@ func (j *journey) treeAt(ctx context.Context, n treeNote) (string, error) {
 		return "", err
 	}
 	if err := j.trees.load(n.Key, n.Tree, dir); err != nil {
+		var system syscall.Errno // a full disk says nothing about what was kept
+		if errors.As(err, &system) && system != syscall.ENOENT {
+			return "", err
+		}
 		_ = j.trees.drop(n.Key)
-		return "", fmt.Errorf("%w; it was dropped, run the build again", err)
+		return "", fmt.Errorf("%w: %w", errDamagedTree, err)
 	}
 	j.at = n.Key
 	return dir, ctx.Err()

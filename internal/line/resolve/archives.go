@@ -61,7 +61,7 @@ func openSuites(ctx context.Context, base *kiln.AptBase, fromMachine int, dir, a
 	}
 	for _, s := range used {
 		if err := s.findIndexes(arch); err != nil {
-			return nil, err
+			return nil, kiln.Misuse(err)
 		}
 	}
 	nameSuites(used)
@@ -116,7 +116,7 @@ func ownOrigin(origin string) bool { return origin == "Debian" || origin == "Ubu
 
 func suitesOf(a kiln.AptArchive, machine bool, dir string, o Options) ([]*suite, error) {
 	if a.URI == "" || len(a.Suites) == 0 {
-		return nil, errors.New("needs uri and suites")
+		return nil, kiln.Misuse(errors.New("needs uri and suites"))
 	}
 	keyring, failed := loadKeyring(a.Keyring, dir)
 	if failed == nil && o.Put != nil {
@@ -125,13 +125,13 @@ func suitesOf(a kiln.AptArchive, machine bool, dir string, o Options) ([]*suite,
 		}
 	}
 	if failed != nil {
-		failed = fmt.Errorf("archive %s: %w", a.URI, failed)
+		failed = kiln.Misuse(fmt.Errorf("archive %s: %w", a.URI, failed))
 	}
 	a.URI = strings.TrimRight(a.URI, "/")
 	var all []*suite
 	for _, name := range a.Suites {
 		if name == "" || strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") || path.Clean(name) != name || strings.HasPrefix(name, "..") {
-			return nil, fmt.Errorf("suite %q: flat archives (a suite that ends in /) and odd paths are not supported", name)
+			return nil, kiln.Misuse(fmt.Errorf("suite %q: flat archives (a suite that ends in /) and odd paths are not supported", name))
 		}
 		all = append(all, &suite{archive: a, name: name, machine: machine, components: a.Components, keyring: keyring, err: failed})
 	}

@@ -19,11 +19,11 @@ func choose(lock *kiln.Lock, r *kiln.Recipe, suites []*suite, files []*packagesF
 	u := newUniverse(files, arch)
 	var err error
 	if u.policy, err = newPolicy(r.Pins, files); err != nil {
-		return err
+		return kiln.Misuse(err)
 	}
 	roots := baseRequests(u)
 	if len(roots) == 0 {
-		return fmt.Errorf("the archives have no essential package for %s: a base needs a suite of the distribution itself, not only pockets", arch)
+		return kiln.Misuse(fmt.Errorf("the archives have no essential package for %s: a base needs a suite of the distribution itself, not only pockets", arch))
 	}
 	base, err := u.solve(roots, false)
 	if err != nil {
@@ -36,7 +36,7 @@ func choose(lock *kiln.Lock, r *kiln.Recipe, suites []*suite, files []*packagesF
 	u.reset()
 	wanted, err := requests(u, r)
 	if err != nil {
-		return err
+		return kiln.Misuse(err)
 	}
 	all, err := u.solve(append(roots, wanted...), r.Recommends)
 	if err != nil {
@@ -58,12 +58,12 @@ func (u *universe) solve(all []*request, recommends bool) ([]*pkg, error) {
 		return nil, u.err
 	}
 	if !ok {
-		return nil, s.explain(all)
+		return nil, kiln.Misuse(s.explain(all))
 	}
 	marked := s.marked()
 	for _, r := range all {
 		if r.version.pkg.inst != r.version {
-			return nil, s.explain(all)
+			return nil, kiln.Misuse(s.explain(all))
 		}
 	}
 	return marked, nil

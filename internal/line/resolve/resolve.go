@@ -41,7 +41,8 @@ type Options struct {
 
 // Apt resolves a recipe on an apt base. The lock has the packages in order of
 // name; the evidence has one entry per suite used. An error says which
-// request cannot be met and through which chain of dependencies.
+// request cannot be met and through which chain of dependencies; what the
+// recipe's author must mend is marked as misuse.
 func Apt(ctx context.Context, r *kiln.Recipe, o Options) (*kiln.Lock, []kiln.Evidence, error) {
 	if r.Base.Apt == nil {
 		return nil, nil, errors.New("internal error: the recipe has no apt base")
@@ -55,7 +56,7 @@ func Apt(ctx context.Context, r *kiln.Recipe, o Options) (*kiln.Lock, []kiln.Evi
 	}
 	arch := debArch(lock.Platform)
 	if arch == "" {
-		return nil, nil, fmt.Errorf("platform %q has no Debian architecture; use linux/amd64, linux/arm64, linux/arm/v7, linux/386, linux/ppc64le, linux/s390x or linux/riscv64", lock.Platform)
+		return nil, nil, kiln.Misuse(fmt.Errorf("platform %q has no Debian architecture; use linux/amd64, linux/arm64, linux/arm/v7, linux/386, linux/ppc64le, linux/s390x or linux/riscv64", lock.Platform))
 	}
 	base, fromMachine, err := aptBase(r.Base.Apt, o)
 	if err != nil {
@@ -84,8 +85,8 @@ func Apt(ctx context.Context, r *kiln.Recipe, o Options) (*kiln.Lock, []kiln.Evi
 // Image resolves a recipe on an existing image; resolveFn finds the platform's manifest.
 func Image(ctx context.Context, r *kiln.Recipe, o Options, resolveFn func(ctx context.Context, base kiln.Base, platform string) (kiln.LockedImage, error)) (*kiln.Lock, error) {
 	if len(r.Packages) > 0 || len(r.Pins) > 0 {
-		return nil, errors.New("packages and pins need an apt base: an image base brings no signed archive to take them from; " +
-			"use base: {apt: machine}, or install in a step with network: true")
+		return nil, kiln.Misuse(errors.New("packages and pins need an apt base: an image base brings no signed archive to take them from; " +
+			"use base: {apt: machine}, or install in a step with network: true"))
 	}
 	lock, err := newLock(r, o)
 	if err != nil {
@@ -107,7 +108,7 @@ func newLock(r *kiln.Recipe, o Options) (*kiln.Lock, error) {
 	}
 	files, err := lockFiles(r)
 	if err != nil {
-		return nil, err
+		return nil, kiln.Misuse(err)
 	}
 	platform := r.Platform
 	if platform == "" {
@@ -143,7 +144,7 @@ func debArch(platform string) string {
 func aptBase(b *kiln.AptBase, o Options) (base *kiln.AptBase, fromMachine int, err error) {
 	if !b.Machine {
 		if len(b.Archives) == 0 {
-			return nil, 0, errors.New("base.apt names no archives; name them or write apt: machine")
+			return nil, 0, kiln.Misuse(errors.New("base.apt names no archives; name them or write apt: machine"))
 		}
 		return b, 0, nil
 	}
