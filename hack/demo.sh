@@ -11,4 +11,13 @@ fi
 "$kiln" --state "$state" --passphrase-file "$pass" --quiet key new >/dev/null
 "$kiln" --state "$state" --passphrase-file "$pass" build examples/nginx --out "$out"
 
-cat "$out/verify.txt"
+line() { grep -m 1 "^$1" "$out/verify.txt"; }
+cat <<END
+
+Read it   $out/report.html in a browser: what was done and why
+Run it    $(line 'podman run')
+          curl http://127.0.0.1:8080/
+Check it  $(line 'cosign verify ')
+          (--insecure-ignore-tlog: keys sign without a transparency log; $out/verify.txt has the other checks)
+Next      $kiln init my-image      docs/howto/write-a-recipe.md
+END

@@ -20,6 +20,9 @@ if ! command -v go >/dev/null; then
 	exit 1
 fi
 
+# Without root, images are built in a user namespace.
+[ "$(id -u)" -eq 0 ] || want="$want uidmap"
+
 missing=()
 for p in $want; do
 	dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")

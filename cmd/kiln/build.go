@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -23,6 +24,7 @@ With --out DIR it leaves there:
   kiln.lock    every input by digest; build from it again with --lock
   report.html  what was done and why; report.json is the same for programs
   key.pub      the public key of the release signature; keys/ has the other roles'
+  verify.txt   the commands with which skopeo, podman and cosign read, run and check it
 
 Exit status: 0 done, 1 broken, 2 misuse, 3 refused (a signature, a test or the policy).`
 
@@ -71,7 +73,7 @@ func (a *app) build(cmd *cobra.Command, path string, b buildFlags) error {
 	built, err := f.Build(cmd.Context(), req)
 	end()
 	if built != nil && b.out != "" {
-		err = errors.Join(err, f.Leave(cmd.Context(), built, req.Recipe, b.out))
+		err = errors.Join(err, f.Leave(cmd.Context(), built, factory.Leaving{Dir: b.out, Program: a.self(), Recipe: path}))
 	}
 	if a.json && built != nil {
 		report.Emit(kiln.Event{Type: kiln.EventResult, Build: built.ID, Result: built})
@@ -81,6 +83,15 @@ func (a *app) build(cmd *cobra.Command, path string, b buildFlags) error {
 		return err
 	}
 	return a.printBuilt(built, b)
+}
+
+// self is how the user called this program, with the state directory where one
+// was named on the command line; the environment names it for the next call too.
+func (a *app) self() string {
+	if a.stateTyped == "" {
+		return os.Args[0]
+	}
+	return os.Args[0] + " --state " + a.stateTyped
 }
 
 func (a *app) request(path string, b buildFlags) (factory.BuildRequest, error) {
@@ -115,7 +126,7 @@ func (a *app) printBuilt(b *kiln.Build, flags buildFlags) error {
 	}
 	fmt.Fprintf(a.out, "%s %s\n", releaseName(b), b.Artifact.Index)
 	if flags.out != "" {
-		fmt.Fprintf(a.out, "image   %s/oci\nlock    %s/kiln.lock\nreport  %s/report.html\nkey     %s/key.pub\n", flags.out, flags.out, flags.out, flags.out)
+		fmt.Fprintf(a.out, "image   %s/oci\nlock    %s/kiln.lock\nreport  %s/report.html\nkey     %s/key.pub\nverify  %s/verify.txt\n", flags.out, flags.out, flags.out, flags.out, flags.out)
 	}
 	return nil
 }

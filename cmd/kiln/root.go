@@ -22,6 +22,7 @@ type app struct {
 	in       *os.File
 
 	state, passphraseFile string
+	stateTyped            string // state, as the command line says it
 	json, quiet, noColor  bool
 }
 
@@ -78,6 +79,7 @@ const configFile = "kiln.config.yaml"
 
 // configure fills flags that were not given from KILN_<FLAG> and the configuration file.
 func (a *app) configure(cmd *cobra.Command) error {
+	a.stateTyped = a.state
 	file := map[string]any{}
 	data, err := os.ReadFile(configFile)
 	if err == nil {
