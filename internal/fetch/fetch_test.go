@@ -127,7 +127,7 @@ func TestDownloadsThatFail(t *testing.T) {
 		{"not there", func(_ int, w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }, ErrNotFound, "not found", 1},
 		{"forbidden", func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, nil, "check the credentials", 1},
 		{"always unavailable", func(_ int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, nil, "503 Service Unavailable (3 attempts)", 3},
-		{"redirected for ever", func(_ int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", 302) }, ErrRedirect, "more than 5", 6},
+		{"redirected for ever", func(_ int, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }, ErrRedirect, "more than 5", 6},
 		{"continued at the wrong place", func(n int, w http.ResponseWriter, _ *http.Request) {
 			if n == 1 {
 				cut(w)

@@ -297,9 +297,11 @@ func layoutImage(l *Layout, desc ocispec.Descriptor) (v1.Image, error) {
 }
 
 func (c imageCore) MediaType() (types.MediaType, error) { return types.MediaType(c.m.MediaType), nil }
+
 func (c imageCore) RawManifest() ([]byte, error) {
 	return c.l.Read(kiln.Digest(c.desc.Digest), maxManifest)
 }
+
 func (c imageCore) RawConfigFile() ([]byte, error) {
 	return c.l.Read(kiln.Digest(c.m.Config.Digest), maxManifest)
 }
@@ -318,7 +320,8 @@ type blobCore struct {
 	desc ocispec.Descriptor
 }
 
-func (b blobCore) Digest() (v1.Hash, error)            { return v1.NewHash(string(b.desc.Digest)) }
-func (b blobCore) Size() (int64, error)                { return b.desc.Size, nil }
+func (b blobCore) Digest() (v1.Hash, error) { return v1.NewHash(string(b.desc.Digest)) }
+func (b blobCore) Size() (int64, error)     { return b.desc.Size, nil }
 func (b blobCore) MediaType() (types.MediaType, error) { return types.MediaType(b.desc.MediaType), nil }
-func (b blobCore) Compressed() (io.ReadCloser, error)  { return b.l.Open(kiln.Digest(b.desc.Digest)) }
+
+func (b blobCore) Compressed() (io.ReadCloser, error) { return b.l.Open(kiln.Digest(b.desc.Digest)) }

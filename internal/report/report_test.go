@@ -170,7 +170,8 @@ func TestVerdictWords(t *testing.T) {
 }
 
 func TestSameBuildSamePage(t *testing.T) {
-	if render(t, sample()) != render(t, sample()) {
+	first, second := render(t, sample()), render(t, sample())
+	if first != second {
 		t.Error("two pages of the same build differ")
 	}
 }

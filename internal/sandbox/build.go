@@ -60,7 +60,7 @@ func (s *Spec) check() error {
 		return errors.New("exactly one of Root and Layers must be given")
 	}
 	if (s.Upper == "") != (s.Work == "") || (s.Upper != "" && s.Root != "") {
-		return errors.New("Upper and Work go together, and with Layers")
+		return errors.New("the fields Upper and Work go together, and with Layers")
 	}
 	if s.Network != NetworkNone && s.Network != NetworkHost {
 		return fmt.Errorf("unknown network %q", s.Network)

@@ -69,7 +69,10 @@ func pauseELF() []byte {
 }
 
 // kernelSigaction is the kernel's struct sigaction.
-type kernelSigaction struct{ handler, flags, restorer, mask uint64 }
+type kernelSigaction struct {
+	handler uint64
+	_       [3]uint64 // flags, restorer, mask
+}
 
 // pause makes the process wait for ever.
 func (p *plan) pause() error {

@@ -31,9 +31,10 @@ type outcome struct {
 
 // cloneArgs is the kernel's struct clone_args.
 type cloneArgs struct {
-	flags, pidfd, childTID, parentTID, exitSignal uint64
-	stack, stackSize, tls, setTID, setTIDSize     uint64
-	cgroup                                        uint64
+	flags, pidfd uint64
+	_, _         uint64 // child_tid, parent_tid
+	exitSignal   uint64
+	_            [6]uint64 // stack, stack_size, tls, set_tid, set_tid_size, cgroup
 }
 
 // spawn creates a process which makes the system calls of steps and, should

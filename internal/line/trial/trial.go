@@ -150,6 +150,7 @@ type outcome struct {
 }
 
 func passed(expected, observed string) outcome { return outcome{kiln.Pass, expected, observed, true} }
+
 func failed(expected, observed string) outcome { return outcome{kiln.Fail, expected, observed, false} }
 
 // broken is a test that cannot be run, however often.
