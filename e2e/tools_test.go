@@ -28,6 +28,7 @@ type goTool struct{ name, pkg, version string }
 
 // build returns the tool's binary from the cache, building it first where it
 // is missing; the test is skipped where that is impossible, and fails with CI=true.
+// The first build of cosign takes minutes: give go test -timeout 40m.
 func (g goTool) build(t *testing.T) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -51,7 +52,7 @@ func (g goTool) build(t *testing.T) string {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "go", args...)
-		cmd.Dir = work
+		cmd.Dir, cmd.WaitDelay = work, 10*time.Second
 		cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "GOWORK=off")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			missing(t, fmt.Sprintf("cannot build %s %s: go %s: %v\n%s", g.name, g.version, args[0], err, tail(out)))
@@ -128,6 +129,7 @@ func run(t *testing.T, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.WaitDelay = 10 * time.Second
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "COSIGN_EXPERIMENTAL=0",
 		// Nothing may be asked of the internet.
 		"HTTP_PROXY=http://127.0.0.1:9", "HTTPS_PROXY=http://127.0.0.1:9", "NO_PROXY=127.0.0.1,localhost")
