@@ -320,8 +320,8 @@ type blobCore struct {
 	desc ocispec.Descriptor
 }
 
-func (b blobCore) Digest() (v1.Hash, error) { return v1.NewHash(string(b.desc.Digest)) }
-func (b blobCore) Size() (int64, error)     { return b.desc.Size, nil }
+func (b blobCore) Digest() (v1.Hash, error)            { return v1.NewHash(string(b.desc.Digest)) }
+func (b blobCore) Size() (int64, error)                { return b.desc.Size, nil }
 func (b blobCore) MediaType() (types.MediaType, error) { return types.MediaType(b.desc.MediaType), nil }
 
 func (b blobCore) Compressed() (io.ReadCloser, error) { return b.l.Open(kiln.Digest(b.desc.Digest)) }
