@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -53,6 +54,7 @@ type assembly struct {
 // same lock gives the same tree (tree.Digest at lock.Epoch), whether caches
 // were used or not. It must run as root of a user namespace at least
 // (sandbox.Enter). After an error the directory holds an unfinished tree.
+// A package that is at fault is refused (kiln.ErrRefused).
 func Apt(ctx context.Context, lock *kiln.Lock, into string, o Options) error {
 	a, err := begin(lock, into, o)
 	if err != nil {
@@ -155,7 +157,7 @@ func (a *assembly) each(ctx context.Context, ps []*pkg, fn func(ctx context.Cont
 					return context.Cause(ctx)
 				}
 				if err := fn(ctx, w, p); err != nil {
-					return fmt.Errorf("package %s %s: %w", p.Name, p.Version, err)
+					return refuse(fmt.Errorf("package %s %s: %w", p.Name, p.Version, err))
 				}
 			}
 			return nil
@@ -163,6 +165,22 @@ func (a *assembly) each(ctx context.Context, ps []*pkg, fn func(ctx context.Cont
 	}
 	return g.Wait()
 }
+
+// refuse marks the package as refused where it is at fault, rather than this machine: a
+// full disk, a damaged cache or an impatient user says nothing about it.
+func refuse(err error) error {
+	var system syscall.Errno
+	if errors.Is(err, ErrDamaged) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if errors.As(err, &system) && !slices.Contains(packageFaults, system) {
+		return err
+	}
+	return kiln.Refuse(kiln.WithHint(err, "the archive signed this package and its content is refused all the same: leave it out, take another version, and tell the archive's owner"))
+}
+
+// packageFaults are what the kernel answers to paths and links that cannot be.
+var packageFaults = []syscall.Errno{syscall.EEXIST, syscall.EISDIR, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EINVAL, syscall.EXDEV}
 
 // unpackAll unpacks the packages side by side; modes of directories are set at the end.
 func (a *assembly) unpackAll(ctx context.Context, ps []*pkg, shared *unpacker) error {

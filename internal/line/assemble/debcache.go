@@ -102,6 +102,9 @@ func (c *debCache) cached(d kiln.Digest, sum string) (opened, error) {
 	return openDeb(f)
 }
 
+// ErrDamaged says that a file in a cache is not what its name says.
+var ErrDamaged = errors.New("the cached file is damaged")
+
 // verify reads the whole file and compares its SHA-256.
 func verify(f *os.File, want string) error {
 	got, err := fileSum(f)
@@ -109,7 +112,7 @@ func verify(f *os.File, want string) error {
 		return err
 	}
 	if got != want {
-		return fmt.Errorf("its SHA-256 is %s, not %s as the lock says: fetch it again", got, want)
+		return fmt.Errorf("%w: its SHA-256 is %s instead of %s", ErrDamaged, got, want)
 	}
 	return nil
 }

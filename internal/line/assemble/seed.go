@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"kiln"
 )
 
 // policyRC keeps maintainer scripts from starting services: invoke-rc.d obeys
@@ -99,7 +101,7 @@ var mountPoints = []string{"dev", "proc", "run", "sys", "tmp"}
 func checkBase(at *place) error {
 	for _, file := range []string{"usr/bin/dpkg", "usr/bin/sh"} {
 		if _, err := at.lstat(file); err != nil {
-			return fmt.Errorf("the base has no /%s: the lock's base packages are not a complete minimal system", file)
+			return kiln.Misuse(fmt.Errorf("the base has no /%s: the essential packages of the archives are not a complete minimal system; name the distribution's own suite in base.apt", file))
 		}
 	}
 	for _, dir := range mountPoints {
