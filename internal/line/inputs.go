@@ -197,8 +197,8 @@ func (l *Line) FetchInputs(ctx context.Context, lock *kiln.Lock) error {
 	}
 	err := l.Fetch.Blobs(ctx, items, 6, func(done, total int64) { l.Report.Progress(kiln.StationVerify, done, total, "bytes") })
 	if errors.Is(err, fetch.ErrNotFound) {
-		return kiln.WithHint(fmt.Errorf("the archive no longer has an input of the lock: %w", err),
-			"make a new lock with `kiln lock`, or import the bundle that `kiln lock export` wrote while the archive had it")
+		return kiln.WithHint(fmt.Errorf("the archive does not have an input of the lock: %w", err),
+			"a mirror in the middle of an update will have it soon; where the archive has moved on, make a new lock with `kiln lock`, or import the bundle that `kiln lock export` wrote in time")
 	}
 	return err
 }

@@ -224,6 +224,7 @@ var remedies = []struct {
 	{pgp.ErrWeak, "ask the archive's owner for a signature with SHA-256 or better and a key of 2048 bits or more"},
 	{pgp.ErrFuture, "check this machine's clock"},
 	{pgp.ErrUnknownKey, "name the archive's own keyring file in the recipe, or update it"},
+	{pgp.ErrBad, "fetch it again; if it stays so, the mirror or somebody on the way changes files: use another mirror"},
 	{ErrSuite, "check uri and suite in the recipe; a mirror may serve another suite in its place"},
 	{ErrRollback, "the mirror is behind or shows an old state on purpose; use another mirror or wait"},
 	{ErrDate, "check this machine's clock"},
