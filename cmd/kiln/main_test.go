@@ -9,14 +9,9 @@ import (
 	"kiln/internal/sandbox"
 )
 
-// TestMain lets the test binary be the program: scripts and subprocess tests
-// run the real main.
+// TestMain lets the test binary be the program: scripts run the real main.
 func TestMain(m *testing.M) {
 	sandbox.Init()
-	if os.Getenv(asKiln) != "" {
-		main()
-		return
-	}
 	testscript.Main(runner{m}, map[string]func(){"kiln": main})
 }
 
@@ -30,9 +25,6 @@ func (r runner) Run() int {
 	}
 	return code
 }
-
-// asKiln in the environment makes the test binary run main.
-const asKiln = "KILN_TEST_AS_PROGRAM"
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
