@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,6 +110,14 @@ func TestPodmanLoadsAndRunsWhatWasPublished(t *testing.T) {
 		if err != nil || !strings.Contains(out, "hello from the image") {
 			t.Errorf("podman run %s: %v\n%s", ref, err, tail([]byte(out)))
 		}
+	}
+}
+
+// removeContainer ends and removes a container; the test's context is over by then.
+func removeContainer(t *testing.T, podman []string, name string) {
+	t.Helper()
+	if out, err := exec.Command(podman[0], slices.Concat(podman[1:], []string{"rm", "--force", "--time", "2", name})...).CombinedOutput(); err != nil {
+		t.Logf("podman rm %s: %v %s", name, err, tail(out))
 	}
 }
 
