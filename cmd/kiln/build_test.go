@@ -70,10 +70,13 @@ var ordinary = sync.OnceValues(func() (string, error) {
 func newProgram(t *testing.T) *program {
 	t.Helper()
 	p := &program{t, t.TempDir()}
-	if err := os.MkdirAll(filepath.Join(p.state, "cache"), 0o700); err != nil {
-		t.Fatal(err)
+	blobs := filepath.Join(sharedCache(), "blobs")
+	for _, dir := range []string{filepath.Join(p.state, "cache"), blobs} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := os.Symlink(filepath.Join(sharedCache(), "blobs"), filepath.Join(p.state, "cache", "blobs")); err != nil {
+	if err := os.Symlink(blobs, filepath.Join(p.state, "cache", "blobs")); err != nil {
 		t.Fatal(err)
 	}
 	p.must("key", "new")
