@@ -208,7 +208,8 @@ func (j *journey) scan(ctx context.Context) (string, bool, error) {
 // pack makes the OCI image.
 func (j *journey) pack(ctx context.Context) (string, bool, error) {
 	a := new(kiln.Artifact)
-	inputs := []any{j.hardened.Tree, j.build.Hardening.Config, j.build.Lock.Epoch, j.build.Lock.Packages, j.build.Name}
+	r := j.req.Recipe
+	inputs := []any{j.hardened.Tree, j.build.Hardening.Config, j.build.Lock.Epoch, j.build.Lock.Packages, r.Name, r.Version, r.Description, r.Labels}
 	work := func() error {
 		dir, err := j.treeAt(ctx, j.hardened)
 		if err != nil {

@@ -28,8 +28,8 @@ type Stats struct {
 const paxXattr = "SCHILY.xattr."
 
 // WriteTar writes the tree below dir as PAX tar: entries in Walk's order,
-// numeric owners, no names, no access times. The same tree gives the same
-// bytes. Sockets are left out; devices are an error.
+// numeric owners, no names, no access times, directories with the time Epoch.
+// The same tree gives the same bytes. Sockets are left out; devices are an error.
 func WriteTar(w io.Writer, dir string, o TarOptions) (Stats, error) {
 	t := &tarWriter{dir: dir, out: tar.NewWriter(w), opts: o, first: map[string]string{}, buf: make([]byte, 256<<10)}
 	if err := Walk(dir, t.add); err != nil {
@@ -123,6 +123,9 @@ func (t *tarWriter) header(e Entry) *tar.Header {
 	case 'd':
 		h.Typeflag = tar.TypeDir
 		h.Name += "/"
+		// A directory's own time says when something was last put into it: with
+		// it, an application's file in usr/bin would move the base layer.
+		h.ModTime = time.Unix(t.opts.Epoch, 0)
 	case 'l':
 		h.Typeflag, h.Linkname = tar.TypeSymlink, e.Link
 	case 'h':

@@ -130,7 +130,7 @@ func writeLayer(ctx context.Context, in Input, l *image.Layout, keep func(tree.E
 	}
 	diff := sha256.New()
 	out := &contextWriter{ctx, io.MultiWriter(diff, zip)}
-	stats, err := writeTar(out, in.Dir, tree.TarOptions{Epoch: in.Lock.Epoch, Keep: keep})
+	stats, err := tree.WriteTar(out, in.Dir, tree.TarOptions{Epoch: in.Lock.Epoch, Keep: keep})
 	if err != nil {
 		return kiln.Layer{}, err
 	}
