@@ -98,21 +98,26 @@ func (p *pkg) stanza() []byte {
 			b.WriteString("Status: install ok unpacked\n")
 		}
 	}
-	first := true
-	for line := range strings.Lines(string(p.control["conffiles"])) {
-		name := strings.TrimPrefix(strings.TrimSpace(line), "/")
-		sum, ok := p.sums[name]
-		if !ok || !p.confs[name] {
-			continue
-		}
-		if first {
-			b.WriteString("Conffiles:\n")
-			first = false
-		}
-		fmt.Fprintf(&b, " /%s %s\n", name, sum)
+	if list := p.conffileLines(); list != "" {
+		b.WriteString("Conffiles:\n" + list)
 	}
 	b.WriteByte('\n')
 	return b.Bytes()
+}
+
+// conffileLines are the lines of status's Conffiles field: path and MD5. A file
+// that the package wants removed on upgrade has no MD5; dpkg notes it so.
+func (p *pkg) conffileLines() string {
+	var b strings.Builder
+	for line := range strings.Lines(string(p.control["conffiles"])) {
+		line = strings.TrimSpace(line)
+		if name, ok := strings.CutPrefix(line, "remove-on-upgrade "); ok {
+			fmt.Fprintf(&b, " %s newconffile remove-on-upgrade\n", strings.TrimSpace(name))
+		} else if sum, ok := p.sums[strings.TrimPrefix(line, "/")]; ok {
+			fmt.Fprintf(&b, " %s %s\n", line, sum)
+		}
+	}
+	return b.String()
 }
 
 // listing is info/NAME.list: every path that the package still owns.

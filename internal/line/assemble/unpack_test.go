@@ -225,7 +225,7 @@ func TestRegisterWritesWhatDpkgReads(t *testing.T) {
 	_, _, err := a.unpackFast(t.Context(), packagesOf(t, a))
 	okay(t, err)
 	for name, want := range map[string]string{
-		dpkgDir + "/status":               "Package: conf\nStatus: install ok unpacked\nVersion: 1.0\nArchitecture: amd64\nMaintainer: Test <test@example.com>\nMulti-Arch: same\nDescription: package of a test\nConffiles:\n /etc/conf 4a8a08f09d37b73795649038408b5f33\n\n",
+		dpkgDir + "/status":               "Package: conf\nStatus: install ok unpacked\nVersion: 1.0\nArchitecture: amd64\nMaintainer: Test <test@example.com>\nMulti-Arch: same\nDescription: package of a test\nConffiles:\n /etc/conf 4a8a08f09d37b73795649038408b5f33\n /etc/gone newconffile remove-on-upgrade\n\n",
 		infoDir + "/conf:amd64.list":      "/.\n/etc\n/etc/conf\n/usr/share/x\n",
 		infoDir + "/conf:amd64.md5sums":   "9dd4e461268c8034f5c8564e155c67a6  usr/share/x\n",
 		dpkgDir + "/triggers/File":        "/usr/share libc-bin\n/usr/share/man man-db/noawait\n/usr/share/watched conf:amd64/noawait\n",
