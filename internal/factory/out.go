@@ -33,6 +33,14 @@ func (f *Factory) Leave(ctx context.Context, b *kiln.Build, to Leaving) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("writing results: %w", err)
 	}
+	if b.Unchanged {
+		// The report is about the build that made the image, not about finding it again.
+		made, err := f.records.Build(ctx, string(b.Artifact.Index))
+		if err != nil {
+			return fmt.Errorf("writing results: %w", err)
+		}
+		b = made
+	}
 	var failed []error
 	if b.Lock != nil {
 		failed = append(failed, WriteLock(b.Lock, filepath.Join(dir, "kiln.lock")))
