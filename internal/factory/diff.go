@@ -43,7 +43,7 @@ func (f *Factory) files(b *kiln.Build) (map[string]string, error) {
 	out := map[string]string{}
 	for _, layer := range b.Artifact.Layers {
 		if err := f.layerFiles(layer.Digest, out); err != nil {
-			return nil, err
+			return nil, kiln.WithHint(fmt.Errorf("layer %s: %w", layer.Digest.Short(), err), "if the image in the local store is damaged, building its recipe makes it again")
 		}
 	}
 	return out, nil
@@ -63,8 +63,9 @@ func (f *Factory) layerFiles(d kiln.Digest, out map[string]string) error {
 	tr := tar.NewReader(z)
 	for {
 		h, err := tr.Next()
-		if err == io.EOF {
-			return nil
+		if err == io.EOF { // the digest is known when everything was read
+			_, err = io.Copy(io.Discard, io.MultiReader(z, blob))
+			return err
 		}
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"kiln/internal/blob/dir"
 	"kiln/internal/deb"
 	"kiln/internal/fetch"
+	"kiln/internal/image"
 	"kiln/internal/line"
 	"kiln/internal/line/verify"
 )
@@ -41,7 +42,7 @@ func isRefusal(err error) bool {
 	if errors.As(err, &refused) || errors.As(err, &chain) {
 		return true
 	}
-	for _, check := range []error{fetch.ErrDigest, fetch.ErrSize, dir.ErrDigest, dir.ErrSize, deb.ErrTooLarge} {
+	for _, check := range []error{fetch.ErrDigest, fetch.ErrSize, dir.ErrDigest, dir.ErrSize, deb.ErrTooLarge, image.ErrDamaged} {
 		if errors.Is(err, check) {
 			return true
 		}

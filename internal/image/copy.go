@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -108,6 +110,50 @@ func (l *Layout) Verify(desc ocispec.Descriptor) error {
 		return err
 	}
 	return l.verify(g)
+}
+
+// DropDamaged removes every blob whose bytes do not have its digest, with the
+// names of manifests that are gone, and returns how many there were. It reads the whole layout.
+func (l *Layout) DropDamaged() (int, error) {
+	files, err := os.ReadDir(filepath.Join(l.dir, "blobs", "sha256"))
+	if err != nil {
+		return 0, fmt.Errorf("checking layout: %w", err)
+	}
+	n := 0
+	for _, f := range files {
+		d, err := kiln.ParseDigest(f.Name())
+		if err != nil {
+			continue // no blob
+		}
+		if err := l.check(d); !errors.Is(err, ErrDamaged) {
+			if err != nil {
+				return n, err
+			}
+			continue
+		}
+		if err := os.Remove(l.BlobPath(d)); err != nil {
+			return n, fmt.Errorf("dropping damaged blob: %w", err)
+		}
+		n++
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	return n, l.Update(func(index *ocispec.Index) error {
+		index.Manifests = slices.DeleteFunc(index.Manifests, func(m ocispec.Descriptor) bool { return !l.Has(kiln.Digest(m.Digest), -1) })
+		return nil
+	})
+}
+
+// check reads a blob and compares it with its digest.
+func (l *Layout) check(d kiln.Digest) error {
+	r, err := l.Open(d)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(io.Discard, r)
+	return err
 }
 
 // CopyTo copies what desc names, with all referrers, into another layout and

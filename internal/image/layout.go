@@ -38,6 +38,9 @@ const (
 // ErrNotFound says that a layout has no such reference or blob.
 var ErrNotFound = errors.New("not found")
 
+// ErrDamaged says that a blob's bytes are not those that its digest names.
+var ErrDamaged = errors.New("is damaged")
+
 // Layout is an OCI image layout directory. Its methods are safe for concurrent
 // use, by several processes too: blobs appear complete or not at all, and
 // index.json is replaced whole under a lock.
@@ -162,7 +165,7 @@ func (v *verified) Read(p []byte) (int, error) {
 	v.sum.Write(p[:n])
 	if err == io.EOF {
 		if got := kiln.DigestSum(v.sum.Sum(nil)); got != v.want {
-			return n, fmt.Errorf("blob %s is damaged: its bytes have digest %s", v.want.Short(), got.Short())
+			return n, fmt.Errorf("blob %s %w: its bytes have digest %s", v.want.Short(), ErrDamaged, got.Short())
 		}
 	}
 	return n, err
@@ -222,7 +225,7 @@ func (w *BlobWriter) Write(p []byte) (int, error) {
 func (w *BlobWriter) Commit(want kiln.Digest) (kiln.Digest, error) {
 	d := kiln.DigestSum(w.sum.Sum(nil))
 	if want != "" && d != want {
-		return "", fmt.Errorf("writing blob: expected %s, the bytes have digest %s", want, d)
+		return "", fmt.Errorf("writing blob: it %w: expected %s, the bytes have digest %s", ErrDamaged, want, d)
 	}
 	defer w.Abort()
 	if w.l.Has(d, w.n) {

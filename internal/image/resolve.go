@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -61,8 +62,16 @@ func Resolve(ctx context.Context, base kiln.Base, platform string, opts ...Optio
 // against the locked digest.
 func Fetch(ctx context.Context, base kiln.Base, locked kiln.LockedImage, into *Layout, opts ...Option) (ocispec.Descriptor, error) {
 	o := collect(opts)
-	if desc, err := into.Find(string(locked.Digest)); err == nil && into.Verify(desc) == nil {
-		return desc, nil
+	if desc, err := into.Find(string(locked.Digest)); err == nil {
+		err := into.Verify(desc)
+		if err == nil {
+			return desc, nil
+		}
+		if errors.Is(err, ErrDamaged) {
+			if _, err := into.DropDamaged(); err != nil {
+				return desc, err
+			}
+		}
 	}
 	var desc ocispec.Descriptor
 	var err error

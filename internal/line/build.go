@@ -2,11 +2,13 @@ package line
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 
 	"kiln"
 	"kiln/internal/deb"
+	"kiln/internal/image"
 	"kiln/internal/line/assemble"
 	"kiln/internal/line/harden"
 	"kiln/internal/line/pack"
@@ -240,10 +242,17 @@ func (j *journey) pack(ctx context.Context) (string, bool, error) {
 	return fmt.Sprintf("%s in %d layers, %s unpacked, %s", size(a.Size), len(a.Layers), size(a.Unpacked), a.Index.Short()), cached, nil
 }
 
-// haveImage reports whether the local store still holds the image.
+// haveImage reports whether the local store still holds the image, whole.
 func (j *journey) haveImage(a *kiln.Artifact) bool {
 	desc, err := j.Layout.Find(string(a.Index))
-	return err == nil && j.Layout.Has(a.Index, desc.Size) && j.Layout.Has(a.Manifest, -1)
+	if err == nil {
+		err = j.Layout.Verify(desc)
+	}
+	if errors.Is(err, image.ErrDamaged) {
+		n, _ := j.Layout.DropDamaged() // what cannot be dropped is found again by whoever reads it
+		j.Report.Warn(kiln.StationPack, fmt.Sprintf("%d files were damaged in the local store; they were dropped and are made again", n))
+	}
+	return err == nil
 }
 
 // layerRole puts every path into a layer by who brought it, so that a change of

@@ -164,7 +164,7 @@ func (j *journey) admitInputs() error {
 		return nil
 	}
 	b.Verdict = v
-	return fmt.Errorf("%w: the inputs are %s by %s", ErrDenied, v.Decision, v.Rule)
+	return fmt.Errorf("%w: the decision about the inputs is %s by %s", ErrDenied, v.Decision, v.Rule)
 }
 
 func (j *journey) record() *kiln.Record {

@@ -107,9 +107,12 @@ func (e *StationError) Unwrap() error { return e.Err }
 // kept; only those whose inputs changed run again.
 func (l *Line) Run(ctx context.Context, req Request) (*kiln.Build, error) {
 	b, err := l.travel(ctx, req)
-	if errors.Is(err, errDamagedTree) {
+	for range 2 { // assemble and harden keep one each
+		if !errors.Is(err, errDamagedTree) {
+			break
+		}
 		l.Report.Warn("", err.Error()+"; it was dropped and is made again")
-		return l.travel(ctx, req)
+		b, err = l.travel(ctx, req)
 	}
 	return b, err
 }
