@@ -88,6 +88,7 @@ var generatedRules = []rule{
 	{"var/lib/pam/*", "PAM configuration, kept by pam-auth-update"},
 	{"etc/python3/debian_config", "Python configuration"},
 	{"var/lib/python/*_installed", "marker of Python's packages"},
+	{"etc/networks", "names of networks, made by netbase"},
 	{"etc/fonts/conf.d/*", "font configuration, links to packaged files"},
 	{"etc/dpkg/origins/default", "link to the distribution's name"},
 	{"var/lib/dpkg/**", "package database"},
