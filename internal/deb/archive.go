@@ -9,6 +9,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"kiln/internal/tree"
 )
 
 // Bounds of a .deb. The largest control.tar in a public archive unpacks to
@@ -169,6 +171,9 @@ func addControl(files map[string][]byte, h *tar.Header, body io.Reader) error {
 	}
 	if h.Typeflag != tar.TypeReg || name == ".." || strings.ContainsAny(name, "/\n\x00") {
 		return fmt.Errorf("member %.60q is not a plain file at the top", h.Name)
+	}
+	if err := tree.CheckDense(h); err != nil {
+		return fmt.Errorf("member %.60q: %w", h.Name, err)
 	}
 	if len(files) >= maxControlFiles {
 		return fmt.Errorf("more than %d files", maxControlFiles)

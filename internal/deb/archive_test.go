@@ -11,6 +11,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"kiln/internal/tree"
 )
 
 type file struct {
@@ -189,4 +191,23 @@ func FuzzOpenArchive(f *testing.F) {
 			r.Close()
 		}
 	})
+}
+
+// A control file of a terabyte, all holes, takes 2 kB in its archive: reading it would take the machine's memory.
+func TestASparseControlFileIsRefused(t *testing.T) {
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	okay(t, tw.WriteHeader(&tar.Header{Name: "control", Typeflag: tar.TypeReg, Mode: 0o644, Format: tar.FormatPAX, PAXRecords: map[string]string{
+		"XNU.sparse.numblocks": "1", "XNU.sparse.map": "0,0", "XNU.sparse.size": "1099511627776",
+	}}))
+	okay(t, tw.Close())
+	control := bytes.ReplaceAll(b.Bytes(), []byte("XNU."), []byte("GNU.")) // the writer makes none
+	h, err := tar.NewReader(bytes.NewReader(control)).Next()
+	okay(t, err)
+	if h.Size != 1<<40 {
+		t.Fatalf("the bomb has %d bytes", h.Size)
+	}
+	if err := addControl(map[string][]byte{}, h, strings.NewReader("")); !errors.Is(err, tree.ErrSparse) {
+		t.Errorf("got %v", err)
+	}
 }

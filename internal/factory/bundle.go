@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"kiln"
+	"kiln/internal/atomicfile"
 	"kiln/internal/line"
+	"kiln/internal/tree"
 )
 
 // A bundle holds a lock and every byte that it names, so that the same image
@@ -32,7 +33,8 @@ func lockDigests(lock *kiln.Lock) []kiln.Digest {
 	return slices.Compact(list)
 }
 
-// ExportLock writes the lock and its inputs as a bundle to path; what the cache lacks is fetched first.
+// ExportLock writes the lock and its inputs as a bundle to path. What the cache
+// lacks is fetched first, and everything is verified: what is exported can be built from.
 func (f *Factory) ExportLock(ctx context.Context, lock *kiln.Lock, path string) error {
 	if lock.Image != nil {
 		return kiln.Misuse(fmt.Errorf("the lock of %s starts from image %s: a bundle holds packages only; copy the image with skopeo instead", lock.Name, lock.Image.Reference))
@@ -41,22 +43,13 @@ func (f *Factory) ExportLock(ctx context.Context, lock *kiln.Lock, path string) 
 	if err != nil {
 		return err
 	}
-	if err := l.FetchInputs(ctx, lock); err != nil {
+	if _, err := l.Prove(ctx, lock); err != nil {
 		return explain(err)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := atomicfile.Fill(path, 0o644, func(w io.Writer) error { return f.writeBundle(w, lock) }); err != nil {
 		return fmt.Errorf("exporting lock: %w", err)
 	}
-	out, err := os.CreateTemp(filepath.Dir(path), ".part-*")
-	if err != nil {
-		return fmt.Errorf("exporting lock: %w", err)
-	}
-	defer os.Remove(out.Name())
-	err = errors.Join(f.writeBundle(out, lock), out.Chmod(0o644), out.Sync(), out.Close())
-	if err != nil {
-		return fmt.Errorf("exporting lock: %w", err)
-	}
-	return os.Rename(out.Name(), path)
+	return nil
 }
 
 func (f *Factory) writeBundle(out io.Writer, lock *kiln.Lock) error {
@@ -141,7 +134,7 @@ func (f *Factory) readBundle(tr *tar.Reader) (*kiln.Lock, error) {
 			return nil, err
 		}
 		d, err := kiln.ParseDigest(strings.TrimPrefix(h.Name, bundleBlobs))
-		if err != nil || !slices.Contains(wanted, d) || h.Typeflag != tar.TypeReg {
+		if err != nil || !slices.Contains(wanted, d) || h.Typeflag != tar.TypeReg || tree.CheckDense(h) != nil {
 			return nil, fmt.Errorf("member %q is nothing that the lock names", h.Name)
 		}
 		if _, _, err := f.blobs.Put(tr, d, maxBlob); err != nil {

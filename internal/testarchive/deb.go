@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -69,6 +70,16 @@ func Hardlink(path, target string) Member {
 	return Member{Header: tar.Header{Name: "./" + path, Linkname: "./" + target, Typeflag: tar.TypeLink, Mode: 0o644}}
 }
 
+// Sparse is a file of size bytes that are all holes: a kilobyte of archive.
+func Sparse(path string, size int64) Member {
+	return Member{Header: tar.Header{Name: "./" + path, Typeflag: tar.TypeReg, Mode: 0o644, Format: tar.FormatPAX, PAXRecords: map[string]string{
+		notYetSparse + "numblocks": "1", notYetSparse + "map": "0,0", notYetSparse + "size": strconv.FormatInt(size, 10),
+	}}}
+}
+
+// notYetSparse stands for "GNU.sparse.", which tar.Writer does not write: Tar puts it in afterwards.
+const notYetSparse = "XNU.sparse."
+
 // Hostile is one way in which a .deb attacks who unpacks it.
 type Hostile struct {
 	Name string // what it tries
@@ -94,6 +105,7 @@ func HostileData(outside string) []Hostile {
 		{"hard link through a symlink", []Member{Symlink("up", "/etc"), Hardlink("shadow", "up/passwd")}},
 		{"block device", []Member{block}},
 		{"character device", []Member{mem}},
+		{"sparse file of a terabyte", []Member{Sparse("usr/hole", 1<<40)}},
 		{"name with NUL", []Member{{Header: tar.Header{Name: "./a\x00b", Typeflag: tar.TypeReg}, Body: "x"}}},
 	}
 }
@@ -189,7 +201,8 @@ func Tar(members []Member) []byte {
 		check(err)
 	}
 	check(w.Close())
-	return bytes.ReplaceAll(b.Bytes(), []byte("a\x01b"), []byte("a\x00b"))
+	out := bytes.ReplaceAll(b.Bytes(), []byte("a\x01b"), []byte("a\x00b"))
+	return bytes.ReplaceAll(out, []byte(notYetSparse), []byte("GNU.sparse."))
 }
 
 // Compress compresses with "xz", "gz", "zst" or "none".

@@ -80,6 +80,9 @@ func (x *extractor) all(tr *tar.Reader) error {
 		if err != nil {
 			return err
 		}
+		if err := CheckDense(h); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 		if err := x.member(name, h, tr); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -150,7 +153,7 @@ func (x *extractor) clear(name string) error {
 }
 
 func (x *extractor) file(name string, h *tar.Header, body io.Reader) error {
-	if h.Size < 0 || x.stats.Bytes+h.Size > x.limits.Bytes {
+	if h.Size < 0 || h.Size > x.limits.Bytes-x.stats.Bytes { // no sum: it could overflow
 		return fmt.Errorf("more than %d bytes", x.limits.Bytes)
 	}
 	x.stats.Bytes += h.Size

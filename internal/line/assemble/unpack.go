@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/internal/tree"
 )
 
 // maxMembers bounds the entries of one package; the largest in a public archive has about 100,000.
@@ -116,6 +118,9 @@ func checkMember(h *tar.Header) (string, error) {
 	name, err := checkName(h.Name)
 	if err != nil {
 		return "", err
+	}
+	if err := tree.CheckDense(h); err != nil {
+		return "", fmt.Errorf("/%s: %w", name, err)
 	}
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeDir, tar.TypeSymlink, tar.TypeLink, tar.TypeFifo:
