@@ -11,6 +11,7 @@ import (
 	"kiln/internal/image"
 	"kiln/internal/line"
 	"kiln/internal/line/verify"
+	"kiln/internal/sandbox"
 )
 
 // explain marks what was refused by a check, a test or the policy, and adds what to do.
@@ -21,6 +22,8 @@ func explain(err error) error {
 		return nil
 	case errors.As(err, &failed):
 		return kiln.Refuse(kiln.WithHint(err, "the tests run against the hardened image; `--json` shows each attempt, and a waiver in hardening.waivers leaves an objective out"))
+	case doesNotStart(err):
+		return kiln.Refuse(kiln.WithHint(err, "check entrypoint and command in the recipe, and whether hardening.remove took the program away"))
 	case errors.Is(err, line.ErrDenied):
 		return kiln.Refuse(err)
 	case isNoSpace(err):
@@ -29,6 +32,13 @@ func explain(err error) error {
 		return kiln.Refuse(adviseFetch(err))
 	}
 	return adviseFetch(err)
+}
+
+// doesNotStart reports whether the candidate has no such program as its entrypoint.
+func doesNotStart(err error) bool {
+	var stopped *line.StationError
+	var missing *sandbox.NotFoundError
+	return errors.As(err, &stopped) && stopped.Station == kiln.StationTrial && errors.As(err, &missing)
 }
 
 func isNoSpace(err error) bool {

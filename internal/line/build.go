@@ -46,7 +46,7 @@ func (j *journey) assemble(ctx context.Context) (string, bool, error) {
 func (j *journey) makeTree(ctx context.Context, dir string) error {
 	lock := j.build.Lock
 	if !j.proven { // what was proven in an earlier run may be gone or damaged since
-		if _, err := j.prove(ctx); err != nil {
+		if _, err := j.Prove(ctx, lock); err != nil {
 			return err
 		}
 	}

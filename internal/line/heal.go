@@ -25,26 +25,25 @@ func (l *Line) dropDamaged(digests []kiln.Digest) int {
 	return n
 }
 
-// prove brings every input of the lock into the cache and checks the whole
+// Prove brings every input of the lock into the cache and checks the whole
 // chain from there: signature, index, package.
-func (j *journey) prove(ctx context.Context) ([]kiln.Evidence, error) {
-	evidence, err := j.fetchAndVerify(ctx)
+func (l *Line) Prove(ctx context.Context, lock *kiln.Lock) ([]kiln.Evidence, error) {
+	evidence, err := l.fetchAndVerify(ctx, lock)
 	var failed *verify.LockError
 	if errors.As(err, &failed) {
-		if n := j.dropDamaged(Inputs(j.build.Lock)); n > 0 {
-			j.Report.Warn(kiln.StationVerify, fmt.Sprintf("%d inputs were damaged in the cache; they were dropped and are fetched again", n))
-			evidence, err = j.fetchAndVerify(ctx)
+		if n := l.dropDamaged(Inputs(lock)); n > 0 {
+			l.Report.Warn(kiln.StationVerify, fmt.Sprintf("%d inputs were damaged in the cache; they were dropped and are fetched again", n))
+			return l.fetchAndVerify(ctx, lock)
 		}
 	}
-	j.proven = err == nil
 	return evidence, err
 }
 
-func (j *journey) fetchAndVerify(ctx context.Context) ([]kiln.Evidence, error) {
-	if err := j.FetchInputs(ctx, j.build.Lock); err != nil {
+func (l *Line) fetchAndVerify(ctx context.Context, lock *kiln.Lock) ([]kiln.Evidence, error) {
+	if err := l.FetchInputs(ctx, lock); err != nil {
 		return nil, err
 	}
-	return j.VerifyLock(ctx, j.build.Lock)
+	return l.VerifyLock(ctx, lock)
 }
 
 // Inputs lists the blobs that a lock needs, some perhaps twice.

@@ -29,7 +29,7 @@ func (l *Line) path(parts ...string) string {
 func (j *journey) resolve(ctx context.Context) (string, bool, error) {
 	if j.req.Lock != nil {
 		if j.req.Lock.Recipe != j.build.Recipe {
-			return "", false, fmt.Errorf("the lock was made for recipe %s, this one is %s: the recipe or a variable changed; run `kiln lock` again", j.req.Lock.Recipe.Short(), j.build.Recipe.Short())
+			return "", false, kiln.Misuse(fmt.Errorf("the lock was made for recipe %s, this one is %s: the recipe or a variable changed; run `kiln lock` again", j.req.Lock.Recipe.Short(), j.build.Recipe.Short()))
 		}
 		j.build.Lock = j.req.Lock
 		return fmt.Sprintf("%d packages, from the lock given", len(j.req.Lock.Packages)), false, nil
@@ -156,8 +156,8 @@ func (j *journey) verify(ctx context.Context) (string, bool, error) {
 		Evidence []kiln.Evidence `json:"evidence"`
 	}
 	cached, _, err := remember(j, kiln.StationVerify, []any{j.build.Lock, day(j.Now())}, &chain, func() error {
-		evidence, err := j.prove(ctx)
-		chain.Evidence = evidence
+		evidence, err := j.Prove(ctx, j.build.Lock)
+		chain.Evidence, j.proven = evidence, err == nil
 		return err
 	})
 	if err != nil {
