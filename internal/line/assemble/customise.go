@@ -175,6 +175,7 @@ func (c *customiser) component(ctx context.Context, s kiln.Step) error {
 	if err != nil {
 		return err
 	}
+	doc.Open = c.readLocked // the documents that it names are inputs too
 	res, err := doc.Run(ctx, "build,validate", s.Parameters, &stepHost{c: c, step: s})
 	c.at.forget()
 	if err != nil {

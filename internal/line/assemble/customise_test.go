@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -217,6 +218,38 @@ func TestStepsHaveTheirEnvironmentAndFail(t *testing.T) {
 	wants(t, tryStep(kiln.Step{Component: "none.yaml"}), "not in the lock")
 	wants(t, tryStep(kiln.Step{Run: strings.Repeat("x", maxScript+1)}), "put it into a file")
 	wants(t, customise(t, &kiln.Recipe{Steps: []kiln.Step{{Run: "true"}}}, debianLike(t)), "no /bin/sh")
+}
+
+// A document that a component names comes from the recipe's folder as locked,
+// not from the folder in which somebody happens to run the program.
+func TestADocumentThatAComponentNamesIsTheLockedOne(t *testing.T) {
+	needRoot(t)
+	const head = "name: c\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      - "
+	files := map[string]string{
+		"top.yaml": head + "{name: s, action: ExecuteDocument, inputs: {document: one.yaml}}\n",
+		"one.yaml": head + "{name: s, action: CreateFile, inputs: [{path: /made, content: recipe}]}\n",
+	}
+	beside, hostile := t.TempDir(), t.TempDir()
+	var locked []kiln.LockedFile
+	for name, text := range files {
+		okay(t, os.WriteFile(filepath.Join(beside, name), []byte(text), 0o644))
+		okay(t, os.WriteFile(filepath.Join(hostile, name), []byte(strings.ReplaceAll(text, "recipe", "hostile")), 0o644))
+		locked = append(locked, kiln.LockedFile{Path: name, Digest: kiln.DigestBytes([]byte(text)), Size: int64(len(text)), Mode: "0644"})
+	}
+	t.Chdir(hostile)
+	build := func(dir string, files []kiln.LockedFile) error {
+		lock := sampleLock()
+		lock.Files = files
+		return Customise(t.Context(), &kiln.Recipe{Name: "x", Dir: beside, Steps: []kiln.Step{{Component: "top.yaml"}}}, lock, dir, Options{Run: sandbox.Run})
+	}
+	dir := debianLike(t)
+	okay(t, build(dir, locked))
+	if made, err := os.ReadFile(filepath.Join(dir, "made")); err != nil || string(made) != "recipe" {
+		t.Errorf("made %q, %v", made, err)
+	}
+	okay(t, os.WriteFile(filepath.Join(beside, "one.yaml"), []byte("changed"), 0o644))
+	wants(t, build(debianLike(t), locked), "one.yaml has changed since the recipe was locked")
+	wants(t, build(debianLike(t), slices.DeleteFunc(locked, func(f kiln.LockedFile) bool { return f.Path == "one.yaml" })), "one.yaml is not in the lock")
 }
 
 func TestCleanTakesTheVolatileAway(t *testing.T) {

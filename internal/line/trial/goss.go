@@ -41,6 +41,9 @@ func (t *trial) goss(ctx context.Context, test kiln.Test) outcome {
 			bad = append(bad, r.String())
 		}
 	}
+	if len(results) == skipped {
+		return broken(expected, fmt.Errorf("it checks nothing: all its %d resources are skipped", skipped))
+	}
 	observed := fmt.Sprintf("%d of %d checks hold", len(results)-skipped-len(bad), len(results)-skipped)
 	if skipped > 0 {
 		observed += fmt.Sprintf(", %d skipped by the file", skipped)

@@ -35,6 +35,8 @@ type Input struct {
 	Tests  []kiln.Test
 	// Dir is the recipe's folder, which goss and component files are relative to.
 	Dir string
+	// Read gives a goss file, a component, or a document that one names; what it refuses cannot be tested with. Nil reads below Dir.
+	Read func(name string) ([]byte, error)
 	// Memory in bytes and processes at most; 0 is 2 GiB and 4096.
 	Memory int64
 	PIDs   int

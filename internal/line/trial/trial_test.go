@@ -323,6 +323,33 @@ phases:
 	}
 }
 
+// What tests nothing must not count as a test that passed: the policy asks for tests.
+func TestNothingTestedIsNoPass(t *testing.T) {
+	root := candidate(t)
+	const head = "name: c\nschemaVersion: 1.0\nphases:\n"
+	const step = "    steps:\n      - {name: s, action: ExecuteBinary, inputs: {path: /bin/app, arguments: [say, hello]}}\n"
+	const ignored = "    steps:\n      - {name: s, action: ExecuteBinary, onFailure: Ignore, inputs: {path: /bin/app, arguments: [exit, '5']}}\n"
+	files := map[string]string{
+		"build-only.yaml": head + "  - name: build\n" + step,
+		"ignored.yaml":    head + "  - name: test\n" + ignored,
+		"skipped.yaml":    "file: {/etc/none: {exists: true, skip: true}}\n",
+		"empty.yaml":      "file: {}\n",
+	}
+	d, err := Run(t.Context(), Input{
+		Layers: []string{root}, Tree: digest,
+		Read:  func(name string) ([]byte, error) { return []byte(files[name]), nil },
+		Tests: []kiln.Test{{Component: "build-only.yaml"}, {Component: "ignored.yaml"}, {Goss: "skipped.yaml"}, {Goss: "empty.yaml"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"no test phase", "nothing was tested", "checks nothing", "checks nothing"} {
+		if r := d.Tests[i]; r.Result == kiln.Pass || !strings.Contains(r.Observed, want) {
+			t.Errorf("want %q in %+v", want, r)
+		}
+	}
+}
+
 func TestGoss(t *testing.T) {
 	root := candidate(t)
 	dir := t.TempDir()
