@@ -252,6 +252,22 @@ func (c *Catalogue) Profiles() (names []string, descriptions map[string]string) 
 	return names, descriptions
 }
 
+// Membership says for every objective which profiles it is in, sorted.
+func (c *Catalogue) Membership() map[string][]string {
+	out := map[string][]string{}
+	names, _ := c.Profiles()
+	for _, name := range names {
+		list, err := c.Profile(name)
+		if err != nil {
+			panic("internal error: a checked profile does not load: " + err.Error())
+		}
+		for _, k := range list {
+			out[k.ID] = append(out[k.ID], name)
+		}
+	}
+	return out
+}
+
 // maxInherit bounds the chain of profiles.
 const maxInherit = 10
 

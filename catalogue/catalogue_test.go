@@ -2,6 +2,7 @@ package catalogue
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -147,6 +148,30 @@ func TestIdsAreReal(t *testing.T) {
 			if !facts[r.ID] {
 				t.Errorf("%s: %s %s is not in the facts", k.ID, r.Benchmark, r.ID)
 			}
+		}
+	}
+}
+
+func TestMembershipAgreesWithTheProfiles(t *testing.T) {
+	c, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := c.Membership()
+	names, _ := c.Profiles()
+	for _, name := range names {
+		list, err := c.Profile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		have := 0
+		for _, profiles := range in {
+			if slices.Contains(profiles, name) {
+				have++
+			}
+		}
+		if have != len(list) {
+			t.Errorf("%s has %d objectives, but %d say that they are in it", name, len(list), have)
 		}
 	}
 }
