@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"kiln/internal/tree"
 )
 
 const (
@@ -37,11 +39,15 @@ type applier struct {
 }
 
 func (a *applier) member(h *tar.Header, content io.Reader) error {
-	a.out.Entries++
-	a.out.Bytes += h.Size
-	if a.out.Entries > a.limits.Entries || a.out.Bytes > a.limits.Bytes || h.Size < 0 {
+	if err := tree.CheckDense(h); err != nil {
+		return err
+	}
+	// No sum: with a size from the archive it could overflow.
+	if a.out.Entries >= a.limits.Entries || h.Size < 0 || h.Size > a.limits.Bytes-a.out.Bytes {
 		return fmt.Errorf("the image is larger than the limit of %d entries and %d bytes", a.limits.Entries, a.limits.Bytes)
 	}
+	a.out.Entries++
+	a.out.Bytes += h.Size
 	name, err := cleanMember(h.Name)
 	if err != nil {
 		return err

@@ -1,9 +1,12 @@
 package image
 
 import (
+	"archive/tar"
+	"errors"
 	"io"
 	"log"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"kiln"
+	"kiln/internal/testarchive"
 	"kiln/internal/tree"
 )
 
@@ -189,4 +193,20 @@ func TestUnpackingIsBoundedAndChecked(t *testing.T) {
 	must(t, os.WriteFile(path, append(data, 0), 0o644))
 	_, err = Unpack(t.Context(), l, manifest, t.TempDir(), Limits{})
 	refuses(t, "layer with a byte more", "", err)
+}
+
+func TestASparseMemberIsRefused(t *testing.T) {
+	layer := testarchive.Tar([]testarchive.Member{testarchive.File("first", "x"), testarchive.Sparse("hole", 1<<62)})
+	if _, _, err := unpack(t, []string{"gzip"}, layer); !errors.Is(err, tree.ErrSparse) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The size stands in the archive: added up without care it makes the sum negative.
+func TestASizeThatOverflowsIsOverTheLimit(t *testing.T) {
+	a := &applier{limits: Limits{Entries: 10, Bytes: 1 << 20}, out: &Unpacked{Bytes: 1}}
+	err := a.member(&tar.Header{Name: "x", Typeflag: tar.TypeReg, Size: math.MaxInt64}, strings.NewReader(""))
+	if err == nil || !strings.Contains(err.Error(), "larger than the limit") {
+		t.Errorf("got %v", err)
+	}
 }
