@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"kiln"
+	"kiln/internal/component"
 )
 
 // Bounds of the files beside a recipe.
@@ -22,7 +23,8 @@ const (
 )
 
 // lockFiles records every file beside the recipe that the build reads: the
-// sources of files (directories whole), component documents, goss files. The
+// sources of files (directories whole), component documents with those that
+// they name, goss files. The
 // mode is octal text, with "d" before it for a directory and "l" for a
 // symbolic link, whose digest is its target's; a directory's digest is that of
 // no bytes. The policy is judged by, not built from, and is not listed.
@@ -45,6 +47,11 @@ func lockFiles(r *kiln.Recipe) ([]kiln.LockedFile, error) {
 		if err := w.add(ref.path); err != nil {
 			return nil, fmt.Errorf("%s: %w", ref.field, err)
 		}
+		if ref.component {
+			if err := w.nested(path.Clean(filepath.ToSlash(ref.path)), 0); err != nil {
+				return nil, fmt.Errorf("%s: %w", ref.field, err)
+			}
+		}
 	}
 	var all []kiln.LockedFile
 	for _, f := range w.found {
@@ -54,13 +61,16 @@ func lockFiles(r *kiln.Recipe) ([]kiln.LockedFile, error) {
 	return all, nil
 }
 
-type reference struct{ field, path string }
+type reference struct {
+	field, path string
+	component   bool
+}
 
 func references(r *kiln.Recipe) []reference {
 	var refs []reference
 	add := func(p, format string, i int) {
 		if p != "" {
-			refs = append(refs, reference{fmt.Sprintf(format, i), p})
+			refs = append(refs, reference{fmt.Sprintf(format, i), p, strings.HasSuffix(format, ".component")})
 		}
 	}
 	for i, f := range r.Files {
@@ -105,6 +115,45 @@ func (w *fileLocker) add(p string) error {
 		}
 		return w.entry(name, fi)
 	})
+}
+
+// maxComponent is far above the largest component document that can be run.
+const maxComponent = 16 << 20
+
+// maxNested is how deep components may name further ones; running them stops earlier.
+const maxNested = 8
+
+// nested adds the documents that a component names, and those that they name.
+// A document that cannot be read as one is for the station that runs it to
+// report; one that a loop or parameter names is not known before it runs, and
+// is found there only if the recipe names it too.
+func (w *fileLocker) nested(name string, depth int) error {
+	if depth >= maxNested {
+		return fmt.Errorf("documents are nested deeper than %d", maxNested)
+	}
+	if w.found[name].Size > maxComponent {
+		return nil // too large for one: said where it runs
+	}
+	data, err := w.root.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	doc, err := component.Parse(data, name)
+	if err != nil {
+		return nil //nolint:nilerr // said with more words where it runs
+	}
+	for _, n := range doc.Nested() {
+		if _, known := w.found[n]; known {
+			continue
+		}
+		if err := w.add(n); err != nil {
+			return fmt.Errorf("%s names %w", name, err)
+		}
+		if err := w.nested(n, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *fileLocker) entry(name string, fi fs.FileInfo) error {

@@ -400,6 +400,41 @@ func TestImage(t *testing.T) {
 	}
 }
 
+// A component is what it names, too: a changed document must make a new lock.
+func TestDocumentsThatAComponentNamesAreLocked(t *testing.T) {
+	dir := t.TempDir()
+	step := func(document string) string {
+		return "name: c\nschemaVersion: 1.0\nphases:\n  - name: build\n    steps:\n      - {name: s, action: ExecuteDocument, inputs: {document: " + document + "}}\n"
+	}
+	for name, text := range map[string]string{"parts/top.yaml": step("one.yaml"), "parts/one.yaml": step("more/two.yaml"), "parts/more/two.yaml": step("two.yaml")} {
+		p := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &kiln.Recipe{Dir: dir, Steps: []kiln.Step{{Component: "parts/top.yaml"}}}
+	files, err := lockFiles(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range files {
+		got = append(got, f.Path)
+	}
+	if want := "parts/more/two.yaml parts/one.yaml parts/top.yaml"; strings.Join(got, " ") != want {
+		t.Errorf("got %v", got)
+	}
+	if err := os.Remove(filepath.Join(dir, "parts/one.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockFiles(r); err == nil || !strings.Contains(err.Error(), "parts/top.yaml names parts/one.yaml") {
+		t.Errorf("a missing document: %v", err)
+	}
+}
+
 func TestFilesAreLocked(t *testing.T) {
 	dir := t.TempDir()
 	for name, mode := range map[string]os.FileMode{"site/index.html": 0o644, "site/run.sh": 0o755, "goss.yaml": 0o600, "build.yaml": 0o644} {
