@@ -46,7 +46,7 @@ func (j *journey) assemble(ctx context.Context) (string, bool, error) {
 func (j *journey) makeTree(ctx context.Context, dir string) error {
 	lock := j.build.Lock
 	if !j.proven { // what was proven in an earlier run may be gone or damaged since
-		if _, err := j.Prove(ctx, lock); err != nil {
+		if _, err := j.prove(ctx, lock, j.req.Recipe); err != nil {
 			return err
 		}
 	}
@@ -89,6 +89,7 @@ func (j *journey) harden(ctx context.Context) (string, bool, error) {
 	inputs := []any{
 		j.assembled.Tree, controls.list, controls.profile, r.Hardening, r.Name, r.Version, r.Description, r.Entrypoint, r.Command, r.User, r.WorkDir, r.Env,
 		r.Ports, r.Volumes, r.Labels, r.StopSignal, r.Healthcheck, r.Packages, day(j.Now()),
+		lock.Epoch, lock.Distro, lock.Variants, lock.Packages,
 	}
 	var result struct {
 		Note   treeNote             `json:"note"`
@@ -136,16 +137,20 @@ func (j *journey) probe(ctx context.Context, args ...string) ([]byte, error) {
 
 // trial starts the candidate cold and runs the recipe's tests.
 func (j *journey) trial(ctx context.Context) (string, bool, error) {
+	tests, err := j.testsToRun()
+	if err != nil {
+		return "", false, err
+	}
 	t := new(kiln.Trial)
-	inputs := []any{j.hardened.Tree, j.build.Hardening.Config, j.req.Recipe.Tests, j.build.Lock.Files}
+	inputs := []any{j.hardened.Tree, j.build.Hardening.Config, tests, j.build.Lock.Files}
 	cached, _, err := remember(j, kiln.StationTrial, inputs, t, func() error {
 		dir, err := j.treeAt(ctx, j.hardened)
 		if err != nil {
 			return err
 		}
 		result, err := trial.Run(ctx, trial.Input{
-			Layers: []string{dir}, Tree: j.hardened.Tree, Config: j.build.Hardening.Config, Tests: j.testsToRun(),
-			Dir: j.req.Recipe.Dir, Report: j.Report,
+			Layers: []string{dir}, Tree: j.hardened.Tree, Config: j.build.Hardening.Config, Tests: tests,
+			Dir: j.req.Recipe.Dir, Read: j.beside, Report: j.Report,
 		})
 		if err != nil {
 			return err
@@ -160,17 +165,6 @@ func (j *journey) trial(ctx context.Context) (string, bool, error) {
 		return "", false, err
 	}
 	return fmt.Sprintf("%d tests passed", len(t.Tests)), cached, nil
-}
-
-// testsToRun are the recipe's tests and the test phases of its components.
-func (j *journey) testsToRun() []kiln.Test {
-	tests := append([]kiln.Test{}, j.req.Recipe.Tests...)
-	for _, s := range j.req.Recipe.Steps {
-		if s.Component != "" {
-			tests = append(tests, kiln.Test{Name: s.Name, Component: s.Component, Parameters: s.Parameters})
-		}
-	}
-	return tests
 }
 
 // scan lists what is in the tree.

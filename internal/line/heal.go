@@ -28,22 +28,27 @@ func (l *Line) dropDamaged(digests []kiln.Digest) int {
 // Prove brings every input of the lock into the cache and checks the whole
 // chain from there: signature, index, package.
 func (l *Line) Prove(ctx context.Context, lock *kiln.Lock) ([]kiln.Evidence, error) {
-	evidence, err := l.fetchAndVerify(ctx, lock)
+	return l.prove(ctx, lock, nil)
+}
+
+// prove is Prove for the build of a recipe, which may demand certain signers; nil demands none.
+func (l *Line) prove(ctx context.Context, lock *kiln.Lock, r *kiln.Recipe) ([]kiln.Evidence, error) {
+	evidence, err := l.fetchAndVerify(ctx, lock, r)
 	var failed *verify.LockError
 	if errors.As(err, &failed) {
 		if n := l.dropDamaged(Inputs(lock)); n > 0 {
 			l.Report.Warn(kiln.StationVerify, fmt.Sprintf("%d inputs were damaged in the cache; they were dropped and are fetched again", n))
-			return l.fetchAndVerify(ctx, lock)
+			return l.fetchAndVerify(ctx, lock, r)
 		}
 	}
 	return evidence, err
 }
 
-func (l *Line) fetchAndVerify(ctx context.Context, lock *kiln.Lock) ([]kiln.Evidence, error) {
+func (l *Line) fetchAndVerify(ctx context.Context, lock *kiln.Lock, r *kiln.Recipe) ([]kiln.Evidence, error) {
 	if err := l.FetchInputs(ctx, lock); err != nil {
 		return nil, err
 	}
-	return l.VerifyLock(ctx, lock)
+	return l.verifyLock(ctx, lock, r)
 }
 
 // Inputs lists the blobs that a lock needs, some perhaps twice.

@@ -31,6 +31,9 @@ func (j *journey) resolve(ctx context.Context) (string, bool, error) {
 		if j.req.Lock.Recipe != j.build.Recipe {
 			return "", false, kiln.Misuse(fmt.Errorf("the lock was made for recipe %s, this one is %s: the recipe or a variable changed; run `kiln lock` again", j.req.Lock.Recipe.Short(), j.build.Recipe.Short()))
 		}
+		if err := fits(j.req.Lock, j.req.Recipe); err != nil {
+			return "", false, err
+		}
 		j.build.Lock = j.req.Lock
 		return fmt.Sprintf("%d packages, from the lock given", len(j.req.Lock.Packages)), false, nil
 	}
@@ -156,7 +159,7 @@ func (j *journey) verify(ctx context.Context) (string, bool, error) {
 		Evidence []kiln.Evidence `json:"evidence"`
 	}
 	cached, _, err := remember(j, kiln.StationVerify, []any{j.build.Lock, day(j.Now())}, &chain, func() error {
-		evidence, err := j.Prove(ctx, j.build.Lock)
+		evidence, err := j.prove(ctx, j.build.Lock, j.req.Recipe)
 		chain.Evidence, j.proven = evidence, err == nil
 		return err
 	})
@@ -172,8 +175,13 @@ func (j *journey) verify(ctx context.Context) (string, bool, error) {
 
 // VerifyLock re-checks a lock offline from the cache.
 func (l *Line) VerifyLock(ctx context.Context, lock *kiln.Lock) ([]kiln.Evidence, error) {
+	return l.verifyLock(ctx, lock, nil)
+}
+
+func (l *Line) verifyLock(ctx context.Context, lock *kiln.Lock, r *kiln.Recipe) ([]kiln.Evidence, error) {
 	return verify.LockWith(ctx, lock, verify.Options{
-		Open: func(d kiln.Digest) (io.ReadCloser, error) { return l.Blobs.Open(d) },
+		Pinned: pinnedKeys(r),
+		Open:   func(d kiln.Digest) (io.ReadCloser, error) { return l.Blobs.Open(d) },
 		Keep: func(r io.Reader, want kiln.Digest, limit int64) error {
 			_, _, err := l.Blobs.Put(r, want, limit)
 			return err

@@ -68,6 +68,9 @@ type Options struct {
 	// Keep, if set, stores an unpacked Packages file under the digest that the
 	// signed InRelease gives it: the next time it need not be unpacked.
 	Keep func(content io.Reader, want kiln.Digest, max int64) error
+	// Pinned, if set, gives the fingerprints by one of which an archive must be
+	// signed because its recipe says so; none means those that the lock names.
+	Pinned func(*kiln.LockedArchive) []string
 	// Now is the time to judge keys by.
 	Now time.Time
 }
@@ -76,7 +79,8 @@ type Options struct {
 // signature over each InRelease by a key that is good now, each index named by
 // it, each package named by a signed index with that path, size and digest, and
 // each package's content. Valid-Until is judged by the lock's own date: a lock
-// pins content, and how fresh that was is decided when it is made.
+// pins content, and how fresh that was is decided when it is made. That date
+// is the newest signed one among its archives, and no other.
 //
 // It returns one Evidence for each archive and package, and for a base image
 // one that says that only its digest is known. What fails or is missing is
@@ -114,10 +118,26 @@ func LockWith(ctx context.Context, lock *kiln.Lock, o Options) ([]kiln.Evidence,
 	if len(all.problems) > 0 {
 		return nil, &LockError{all.problems}
 	}
+	if err := epoch(lock); err != nil {
+		return nil, &LockError{[]Problem{{"the lock's own date", false, err}}}
+	}
 	if lock.Image != nil {
 		all.evidence = append(all.evidence, pinned(lock.Image))
 	}
 	return all.evidence, nil
+}
+
+// epoch compares the lock's date with the dates of its archives, which were
+// proven: Valid-Until is judged by it, and all times of the image come from it.
+func epoch(lock *kiln.Lock) error {
+	var newest int64
+	for _, a := range lock.Archives {
+		newest = max(newest, a.Date)
+	}
+	if lock.Epoch != newest {
+		return fmt.Errorf("the lock says epoch %d, the newest signed date of its archives is %d", lock.Epoch, newest)
+	}
+	return nil
 }
 
 // PinType is the type of evidence for an input of which only the digest is known: integrity, no origin.
@@ -189,8 +209,14 @@ func (c *checker) inRelease(a *kiln.LockedArchive) (*deb.Release, kiln.Evidence,
 	if err != nil {
 		return nil, kiln.Evidence{}, fmt.Errorf("its keyring: %w", err)
 	}
+	accepted := a.SignedBy
+	if c.Pinned != nil {
+		if pinned := c.Pinned(a); len(pinned) > 0 {
+			accepted = pinned
+		}
+	}
 	r := Request{
-		Archive: kiln.AptArchive{URI: a.URI, Fingerprints: a.SignedBy, Expired: a.Exception},
+		Archive: kiln.AptArchive{URI: a.URI, Fingerprints: accepted, Expired: a.Exception},
 		Suite:   a.Suite, Keyring: keyring, Now: c.Now,
 	}
 	if a.Exception == nil {
@@ -201,6 +227,11 @@ func (c *checker) inRelease(a *kiln.LockedArchive) (*deb.Release, kiln.Evidence,
 		return nil, e, err
 	}
 	e.Archive = a.ID
+	for _, s := range a.SignedBy {
+		if !slices.Contains(e.Signers, s) {
+			return nil, e, fmt.Errorf("the lock says that %s signed it; good and accepted are %s", s, strings.Join(e.Signers, ", "))
+		}
+	}
 	return rel, e, compare(a, rel, e)
 }
 

@@ -294,7 +294,12 @@ func TestALockThatCannotBeProven(t *testing.T) {
 		}, "the lock says sha256:"},
 		{"the date was changed in the lock", func(_ *testing.T, l *locked) { l.lock.Archives[0].Date++ }, "the lock says date"},
 		{"the suite was changed in the lock", func(_ *testing.T, l *locked) { l.lock.Archives[0].Suite = "ash" }, "another suite"},
+		{"its date was changed to a later one", func(_ *testing.T, l *locked) { l.lock.Epoch += 3600 }, "the newest signed date of its archives is"},
+		{"its date was changed to an earlier one", func(_ *testing.T, l *locked) { l.lock.Epoch-- }, "the newest signed date of its archives is"},
 		{"it had expired when it was made", func(_ *testing.T, l *locked) { l.lock.Epoch = now.Add(8 * day).Unix() }, "it has expired"},
+		{"a signer was put into the lock", func(_ *testing.T, l *locked) {
+			l.lock.Archives[0].SignedBy = append(l.lock.Archives[0].SignedBy, strings.Repeat("A", 40))
+		}, "the lock says that AAAA"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -306,6 +311,24 @@ func TestALockThatCannotBeProven(t *testing.T) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// The recipe's fingerprints hold for a lock that names another signer, whose keyring it brings along.
+func TestARecipesFingerprintsHoldForALock(t *testing.T) {
+	l := newLocked(t, testarchive.Suite{})
+	for pin, want := range map[string]string{"": "", l.archive.Key.Fingerprint(): "", strings.Repeat("B", 40): "not one of the expected fingerprints"} {
+		var pins []string
+		if pin != "" {
+			pins = []string{pin}
+		}
+		_, err := LockWith(t.Context(), l.lock, Options{
+			Open: func(d kiln.Digest) (io.ReadCloser, error) { return l.cache.Open(d) }, Now: now,
+			Pinned: func(*kiln.LockedArchive) []string { return pins },
+		})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("pinned to %q: %v", pin, err)
+		}
 	}
 }
 
