@@ -111,6 +111,9 @@ func parseJSON(data []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	v, err := parseValue(dec, 0)
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("reading JSON: it ends too early")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading JSON: %w", err)
 	}

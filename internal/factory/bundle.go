@@ -106,7 +106,7 @@ func (f *Factory) ImportLock(path string) (*kiln.Lock, error) {
 	defer in.Close()
 	lock, err := f.readBundle(tar.NewReader(in))
 	if err != nil {
-		return nil, kiln.Refuse(fmt.Errorf("importing bundle %s: %w", path, err))
+		return nil, kiln.Refuse(kiln.WithHint(fmt.Errorf("importing bundle %s: %w", path, err), "take another copy of the bundle, or have it exported again with `kiln lock export`; nothing wrong was kept"))
 	}
 	return lock, nil
 }

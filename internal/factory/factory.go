@@ -61,7 +61,7 @@ func Open(cfg Config) (*Factory, error) {
 
 func (f *Factory) open() (err error) {
 	if f.records, err = store.Open(f.path("kiln.db")); err != nil {
-		return err
+		return kiln.WithHint(err, "if the file is damaged, put back a copy of it or move it away: images, keys and caches stay, names and channels come back with the next build of each recipe, and what was last seen of each archive is forgotten")
 	}
 	if f.blobs, err = dir.Open(f.path("cache", "blobs")); err != nil {
 		return err

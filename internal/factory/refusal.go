@@ -29,9 +29,9 @@ func explain(err error) error {
 	case isNoSpace(err):
 		return kiln.WithHint(err, "free space in the state directory or choose another with --state; nothing half-written was kept")
 	case isRefusal(err):
-		return kiln.Refuse(adviseFetch(err))
+		return kiln.Refuse(advise(err))
 	}
-	return adviseFetch(err)
+	return advise(err)
 }
 
 // doesNotStart reports whether the candidate has no such program as its entrypoint.
@@ -60,12 +60,16 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// adviseFetch says what helps against a download that failed.
-func adviseFetch(err error) error {
+// advise says what helps against an input that failed, where nothing deeper said so.
+func advise(err error) error {
 	var failed *fetch.Error
 	var advised *kiln.Hinted
 	switch {
-	case !errors.As(err, &failed), errors.As(err, &advised):
+	case errors.As(err, &advised):
+		return err
+	case errors.Is(err, image.ErrDamaged):
+		return kiln.WithHint(err, "copy or pull the image again")
+	case !errors.As(err, &failed):
 		return err
 	case errors.Is(err, fetch.ErrDigest), errors.Is(err, fetch.ErrSize):
 		return kiln.WithHint(err, "the mirror may be in the middle of an update: try again in some minutes, or use another mirror; nothing wrong was kept")

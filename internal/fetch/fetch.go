@@ -147,12 +147,24 @@ func (c *Client) blob(ctx context.Context, it Item, count func(int64)) error {
 			count(n)
 			return nil
 		}
-		// A power failure can leave a cached blob short. Whatever it is, it is not this digest.
-		if err := c.config.Store.Remove(it.Digest); err != nil {
+		if err := c.dropShort(it, n); err != nil {
 			return failed(u, err)
 		}
 	}
 	return c.download(ctx, u, it, count)
+}
+
+// dropShort removes a cached blob of another size than expected, as a power
+// failure can leave one. Where its content is right, the expectation is wrong
+// and the blob stays: whoever asks must not be able to empty the cache.
+func (c *Client) dropShort(it Item, size int64) error {
+	switch err := c.config.Store.Verify(it.Digest); {
+	case err == nil:
+		return fmt.Errorf("%w: the content of %s has %d bytes, not %d", ErrSize, it.Digest, size, it.Size)
+	case !errors.Is(err, dir.ErrDigest):
+		return err
+	}
+	return c.config.Store.Remove(it.Digest)
 }
 
 // enter waits until no other call of this client fetches d.

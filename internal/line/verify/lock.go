@@ -41,7 +41,7 @@ func (e *LockError) Error() string {
 	}
 	text := fmt.Sprintf("%d inputs of the lock cannot be proven:\n%s", len(e.Problems), strings.Join(append(wrong, missing...), "\n"))
 	if len(wrong) > 0 {
-		text += "\nwhat is damaged in the cache is fetched again by the next build or `kiln lock export`; if it still fails, make a new lock"
+		text += "\nwhat is damaged in the cache is fetched again when a build or `kiln lock export` needs it; if it still fails, make a new lock"
 	}
 	if len(missing) > 0 {
 		text += "\nbuild once with network access, or import the bundle that `kiln lock export` wrote"
