@@ -13,6 +13,7 @@ import (
 
 	"kiln"
 	"kiln/internal/keys"
+	"kiln/internal/testarchive"
 )
 
 func open(t *testing.T) *Factory {
@@ -53,7 +54,13 @@ func locked(t *testing.T, f *Factory) *kiln.Lock {
 
 func TestABundleCarriesALockToAnotherMachine(t *testing.T) {
 	here, there := open(t), open(t)
-	lock := locked(t, here)
+	a := testarchive.New(t, testarchive.Suite{Name: "ember", Packages: map[string][]testarchive.Package{
+		"main": {{Name: "ash", Control: "Essential: yes\n"}},
+	}})
+	lock, err := here.Lock(t.Context(), &kiln.Recipe{Header: kiln.NewHeader("Recipe"), Name: "web", Platform: "linux/amd64", Base: a.Base("ember")})
+	if err != nil {
+		t.Fatal(err)
+	}
 	path := filepath.Join(t.TempDir(), "bundle.tar")
 	if err := here.ExportLock(t.Context(), lock, path); err != nil {
 		t.Fatal(err)
