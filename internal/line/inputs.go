@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +36,9 @@ func (j *journey) resolve(ctx context.Context) (string, bool, error) {
 			return "", false, err
 		}
 		j.build.Lock = j.req.Lock
+		if err := j.offerKeyrings(); err != nil {
+			return "", false, err
+		}
 		return fmt.Sprintf("%d packages, from the lock given", len(j.req.Lock.Packages)), false, nil
 	}
 	lock, evidence, err := j.Line.Lock(ctx, j.req.Recipe)
@@ -57,6 +61,22 @@ func (j *journey) resolve(ctx context.Context) (string, bool, error) {
 	}
 	j.build.Lock = lock
 	return describeLock(lock), false, j.memo.put(kiln.StationResolve, key, lock)
+}
+
+// offerKeyrings brings the recipe's keyrings into the cache for a lock from another machine.
+func (j *journey) offerKeyrings() error {
+	for _, a := range j.build.Lock.Archives {
+		if !j.Blobs.Has(a.Keyring) {
+			return resolve.Keyrings(j.req.Recipe, resolve.Options{Put: j.put})
+		}
+	}
+	return nil
+}
+
+// put stores small content.
+func (l *Line) put(data []byte) (kiln.Digest, error) {
+	d, _, err := l.Blobs.Put(bytes.NewReader(data), "", int64(len(data)))
+	return d, err
 }
 
 func describeLock(lock *kiln.Lock) string {
@@ -117,10 +137,7 @@ func (l *Line) lock(ctx context.Context, r *kiln.Recipe, read *digests) (*kiln.L
 			read.add(want)
 			return l.Blobs.Path(want), nil
 		},
-		Put: func(data []byte) (kiln.Digest, error) {
-			d, _, err := l.Blobs.Put(bytes.NewReader(data), "", int64(len(data)))
-			return d, err
-		},
+		Put: l.put,
 		Verify: func(raw []byte, a kiln.AptArchive, suite string, keyring []byte) (*deb.Release, kiln.Evidence, error) {
 			return l.release(ctx, raw, a, suite, keyring)
 		},
@@ -203,6 +220,9 @@ func (l *Line) FetchInputs(ctx context.Context, lock *kiln.Lock) error {
 			items = append(items, fetch.Item{URL: url, Digest: x.Digest, Size: x.Size, Name: x.Path + " of " + a.ID})
 		}
 	}
+	if err := l.fetchInReleases(ctx, lock); err != nil {
+		return err
+	}
 	err := l.Fetch.Blobs(ctx, items, 6, func(done, total int64) { l.Report.Progress(kiln.StationVerify, done, total, "bytes") })
 	if errors.Is(err, fetch.ErrNotFound) {
 		return kiln.WithHint(fmt.Errorf("the archive does not have an input of the lock: %w", err),
@@ -211,12 +231,23 @@ func (l *Line) FetchInputs(ctx context.Context, lock *kiln.Lock) error {
 	return err
 }
 
-func join(base, rel string) string {
-	if base[len(base)-1] != '/' {
-		base += "/"
+// fetchInReleases gets those that the cache lacks, as long as the archive has
+// not signed newer ones. Where it has, verifying says what is missing.
+func (l *Line) fetchInReleases(ctx context.Context, lock *kiln.Lock) error {
+	for _, a := range lock.Archives {
+		if l.Blobs.Has(a.InRelease) {
+			continue
+		}
+		err := l.Fetch.Blob(ctx, join(a.URI, "dists/"+a.Suite+"/InRelease"), a.InRelease, a.InReleaseSize)
+		gone := errors.Is(err, fetch.ErrNotFound) || errors.Is(err, fetch.ErrDigest) || errors.Is(err, fetch.ErrSize)
+		if err != nil && !gone {
+			return fmt.Errorf("InRelease of %s: %w", a.ID, err)
+		}
 	}
-	return base + rel
+	return nil
 }
+
+func join(base, rel string) string { return strings.TrimSuffix(base, "/") + "/" + rel }
 
 // open gives a verified input from the cache.
 func (l *Line) open(d kiln.Digest) (*os.File, error) { return l.Blobs.Open(d) }

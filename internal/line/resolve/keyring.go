@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"kiln"
 )
 
 // maxKeyring bounds a keyring; Debian's own has 60 kB.
@@ -71,6 +73,29 @@ func inDir(dir, p string) string {
 		return filepath.Clean(p)
 	}
 	return filepath.Join(dir, p)
+}
+
+// Keyrings stores the keyrings of a recipe's archives with o.Put, for a lock that
+// was made elsewhere: it names them by digest. One that is not here is left
+// out; who needs it will miss it.
+func Keyrings(r *kiln.Recipe, o Options) error {
+	if r.Base.Apt == nil {
+		return nil
+	}
+	base, _, err := aptBase(r.Base.Apt, o)
+	if err != nil {
+		return nil //nolint:nilerr // this machine has none
+	}
+	for _, a := range base.Archives {
+		keyring, err := loadKeyring(a.Keyring, r.Dir)
+		if err != nil {
+			continue
+		}
+		if _, err := o.Put(keyring); err != nil {
+			return fmt.Errorf("storing the keyring: %w", err)
+		}
+	}
+	return nil
 }
 
 // keyFiles lists a file itself, or a directory's key files in order of name.

@@ -44,7 +44,7 @@ func (e *LockError) Error() string {
 		text += "\nwhat is damaged in the cache is fetched again when a build or `kiln lock export` needs it; if it still fails, make a new lock"
 	}
 	if len(missing) > 0 {
-		text += "\nbuild once with network access, or import the bundle that `kiln lock export` wrote"
+		text += "\nbuild with network access from the recipe while the archive still has it, import the bundle that `kiln lock export` wrote, or make a new lock"
 	}
 	return text
 }
@@ -172,7 +172,11 @@ func (c *checker) archive(a *kiln.LockedArchive) proof {
 	var out proof
 	rel, e, err := c.inRelease(a)
 	if err != nil {
-		out.fail("InRelease of "+a.ID, err)
+		input := "InRelease of "
+		if errors.Is(err, errKeyring) {
+			input = "keyring of "
+		}
+		out.fail(input+a.ID, err)
 		return out
 	}
 	out.evidence = append(out.evidence, e)
@@ -207,7 +211,7 @@ func (c *checker) inRelease(a *kiln.LockedArchive) (*deb.Release, kiln.Evidence,
 	}
 	keyring, err := c.read(a.Keyring, pgp.MaxKeyring)
 	if err != nil {
-		return nil, kiln.Evidence{}, fmt.Errorf("its keyring: %w", err)
+		return nil, kiln.Evidence{}, fmt.Errorf("%w: %w", errKeyring, err)
 	}
 	accepted := a.SignedBy
 	if c.Pinned != nil {
@@ -260,6 +264,8 @@ type listing struct {
 	index kiln.LockedIndex
 	err   error // why it is not listed as locked; nil when it is
 }
+
+var errKeyring = errors.New("its keyring")
 
 var errNotListed = errors.New("no signed index of its archive lists it")
 

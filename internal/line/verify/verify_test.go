@@ -278,7 +278,7 @@ func TestALockThatCannotBeProven(t *testing.T) {
 		{"an index's bytes changed", func(_ *testing.T, l *locked) { spoil(l, l.lock.Archives[0].Indexes[0].Digest) }, "fails: main/binary-amd64/Packages.xz"},
 		{"the InRelease is missing", func(_ *testing.T, l *locked) { l.cache.Remove(l.lock.Archives[0].InRelease) }, "missing: InRelease of example/ember"},
 		{"the InRelease's bytes changed", func(_ *testing.T, l *locked) { spoil(l, l.lock.Archives[0].InRelease) }, "fails: InRelease of example/ember"},
-		{"the keyring is missing", func(_ *testing.T, l *locked) { l.cache.Remove(l.lock.Archives[0].Keyring) }, "missing: InRelease of example/ember"},
+		{"the keyring is missing", func(_ *testing.T, l *locked) { l.cache.Remove(l.lock.Archives[0].Keyring) }, "missing: keyring of example/ember"},
 		{"the keyring is another", func(t *testing.T, l *locked) {
 			l.lock.Archives[0].Keyring = l.put(t, pgptest.NewKey(pgptest.KeySpec{}).Public())
 		}, "no such key"},
