@@ -135,10 +135,16 @@ func (b *rootfs) line() (*line.Line, error) {
 // forgetful has seen no archive before.
 type forgetful struct{}
 
-func (forgetful) Seen(context.Context, string) (int64, error)        { return 0, nil }
-func (forgetful) SetSeen(context.Context, string, int64) error       { return nil }
-func (forgetful) Put(context.Context, *kiln.Release) error           { return errors.ErrUnsupported }
+func (forgetful) Seen(context.Context, string) (int64, error)  { return 0, nil }
+func (forgetful) SetSeen(context.Context, string, int64) error { return nil }
+func (forgetful) Put(context.Context, *kiln.Release) error { return errors.ErrUnsupported }
+
 func (forgetful) PutBuild(context.Context, *kiln.Build, int64) error { return errors.ErrUnsupported }
+
+func (forgetful) Build(context.Context, string) (*kiln.Build, error) {
+	return nil, errors.ErrUnsupported
+}
+
 func (forgetful) Current(context.Context, string, string) (*kiln.Release, error) {
 	return nil, errors.ErrUnsupported
 }

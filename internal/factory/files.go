@@ -6,7 +6,7 @@ import (
 	"os"
 
 	"kiln"
-	"kiln/internal/line"
+	"kiln/internal/atomicfile"
 )
 
 // ReadLock reads a lock file.
@@ -22,7 +22,7 @@ func ReadLock(path string) (*kiln.Lock, error) {
 	}
 	lock := new(kiln.Lock)
 	if err := kiln.Decode(data, lock); err != nil {
-		return nil, kiln.Misuse(fmt.Errorf("reading lock %s: %w", path, err))
+		return nil, kiln.Misuse(kiln.WithHint(fmt.Errorf("reading lock %s: %w", path, err), "make it again with `kiln lock`, or take a copy that was not changed"))
 	}
 	return lock, nil
 }
@@ -33,7 +33,7 @@ func WriteLock(lock *kiln.Lock, path string) error {
 	if err != nil {
 		return fmt.Errorf("writing lock: %w", err)
 	}
-	if err := line.WriteFile(path, data, 0o644); err != nil {
+	if err := atomicfile.Write(path, data, 0o644); err != nil {
 		return fmt.Errorf("writing lock: %w", err)
 	}
 	return nil

@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"kiln"
+	"kiln/internal/atomicfile"
 	"kiln/internal/keys"
-	"kiln/internal/line"
 	"kiln/internal/line/attest"
 	"kiln/internal/line/publish"
 	"kiln/internal/report"
@@ -49,7 +49,7 @@ func (f *Factory) Leave(ctx context.Context, b *kiln.Build, to Leaving) error {
 	failed = append(failed, f.leaveKeys(dir), leaveReports(b, commands, to))
 	if b.Release != nil {
 		_, err := publish.To(ctx, f.layout, b.Name, b.Release.Channel, b.Artifact, kiln.Output{Layout: filepath.Join(dir, "oci")}, "")
-		failed = append(failed, err, line.WriteFile(filepath.Join(dir, "verify.txt"), verifyText(b, commands, to), 0o644))
+		failed = append(failed, err, atomicfile.Write(filepath.Join(dir, "verify.txt"), verifyText(b, commands, to), 0o644))
 	}
 	if err := errors.Join(failed...); err != nil {
 		return fmt.Errorf("writing results to %s: %w", dir, err)
@@ -67,11 +67,11 @@ func (f *Factory) leaveKeys(dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := line.WriteFile(filepath.Join(dir, "keys", filepath.Base(path)), text, 0o644); err != nil {
+		if err := atomicfile.Write(filepath.Join(dir, "keys", filepath.Base(path)), text, 0o644); err != nil {
 			return err
 		}
 		if role == keys.RoleRelease {
-			if err := line.WriteFile(filepath.Join(dir, "key.pub"), text, 0o644); err != nil {
+			if err := atomicfile.Write(filepath.Join(dir, "key.pub"), text, 0o644); err != nil {
 				return err
 			}
 		}
@@ -92,7 +92,7 @@ func leaveReports(b *kiln.Build, commands []attest.Command, to Leaving) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(line.WriteFile(filepath.Join(to.Dir, "report.html"), page.Bytes(), 0o644), line.WriteFile(filepath.Join(to.Dir, "report.json"), data, 0o644))
+	return errors.Join(atomicfile.Write(filepath.Join(to.Dir, "report.html"), page.Bytes(), 0o644), atomicfile.Write(filepath.Join(to.Dir, "report.json"), data, 0o644))
 }
 
 func reproduce(to Leaving) []report.Command {
@@ -168,8 +168,12 @@ func (f *Factory) Push(ctx context.Context, ref, target string, plainHTTP bool) 
 	if err != nil {
 		return "", err
 	}
-	if b.Verdict == nil || !b.Verdict.Serves() || b.Release == nil {
-		return "", kiln.Refuse(fmt.Errorf("%s was not admitted; nothing was pushed", ref))
+	l, err := f.line()
+	if err != nil {
+		return "", err
+	}
+	if err := l.CheckServable(b); err != nil {
+		return "", kiln.Refuse(fmt.Errorf("pushing %s: %w; nothing was pushed", ref, err))
 	}
 	place, err := publish.To(ctx, f.layout, b.Name, b.Release.Channel, b.Artifact, kiln.Output{Registry: target, Insecure: plainHTTP}, "")
 	return place.Digest, err

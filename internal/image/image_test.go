@@ -22,6 +22,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"kiln"
+	"kiln/internal/atomicfile"
 )
 
 func must(t *testing.T, err error) {
@@ -146,7 +147,7 @@ func TestALayoutRefusesDamageAndHalfBlobs(t *testing.T) {
 	_, _, err = l.WriteBlob(strings.NewReader("abc"), "", 2)
 	refuses(t, "too long", "more than the 2 bytes", err)
 	for _, dir := range []string{"blobs", "blobs/sha256"} {
-		names, err := filepath.Glob(filepath.Join(l.Dir(), dir, ".new-*"))
+		names, err := filepath.Glob(filepath.Join(l.Dir(), dir, ".part-*"))
 		if err != nil || len(names) > 0 {
 			t.Errorf("left behind: %v %v", names, err)
 		}
@@ -282,7 +283,7 @@ func TestLayoutAndArchiveBasesLockToADigest(t *testing.T) {
 	fetched(t, kiln.Base{Layout: l.Dir() + ":latest"}, manifest)
 	fetched(t, kiln.Base{Layout: l.Dir() + "@" + string(manifest.Digest)}, manifest)
 	file := filepath.Join(t.TempDir(), "image.tar")
-	must(t, ReplaceFile(file, 0o644, func(w io.Writer) error { return l.WriteArchive(w, manifest, "localhost/base/app:1") }))
+	must(t, atomicfile.Fill(file, 0o644, func(w io.Writer) error { return l.WriteArchive(w, manifest, "localhost/base/app:1") }))
 	fetched(t, kiln.Base{Archive: file}, ocispec.Descriptor{})
 }
 
@@ -291,7 +292,7 @@ func TestAnArchiveThatChangedAfterLockingIsRefused(t *testing.T) {
 	write := func(content string) {
 		l := newLayout(t)
 		_, manifest := build(t, l, []string{"gzip"}, layer(t, "f a "+content))
-		must(t, ReplaceFile(file, 0o644, func(w io.Writer) error { return l.WriteArchive(w, manifest, "localhost/a:1") }))
+		must(t, atomicfile.Fill(file, 0o644, func(w io.Writer) error { return l.WriteArchive(w, manifest, "localhost/a:1") }))
 	}
 	write("1")
 	base := kiln.Base{Archive: file}

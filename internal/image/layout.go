@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln"
+	"kiln/internal/atomicfile"
 )
 
 const (
@@ -95,9 +96,9 @@ func CreateLayout(dir string) (*Layout, error) {
 	} {
 		data, err := json.Marshal(f.v)
 		if err == nil {
-			err = writeNewFile(filepath.Join(dir, f.name), data)
+			err = atomicfile.Create(filepath.Join(dir, f.name), data, 0o644)
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrExist) { // another process may be making the same layout
 			return nil, fmt.Errorf("making OCI layout %s: %w", dir, err)
 		}
 	}
@@ -206,7 +207,7 @@ type BlobWriter struct {
 
 // NewBlob starts a blob. Call Commit, or Abort, which does nothing after Commit.
 func (l *Layout) NewBlob() (*BlobWriter, error) {
-	f, err := os.CreateTemp(filepath.Join(l.dir, "blobs"), ".new-*")
+	f, err := os.CreateTemp(filepath.Join(l.dir, "blobs"), ".part-*")
 	if err != nil {
 		return nil, fmt.Errorf("writing blob: %w", err)
 	}
@@ -257,12 +258,12 @@ func (l *Layout) sync() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range l.unsynced {
-		if err := syncPath(p); err != nil {
+		if err := atomicfile.Sync(p); err != nil {
 			return err
 		}
 	}
 	if len(l.unsynced) > 0 {
-		if err := syncPath(filepath.Join(l.dir, "blobs", "sha256")); err != nil {
+		if err := atomicfile.Sync(filepath.Join(l.dir, "blobs", "sha256")); err != nil {
 			return err
 		}
 	}
@@ -309,7 +310,7 @@ func (l *Layout) Update(change func(*ocispec.Index) error) error {
 	if err := l.sync(); err != nil {
 		return fmt.Errorf("writing OCI layout: %w", err)
 	}
-	return WriteFile(filepath.Join(l.dir, ocispec.ImageIndexFile), data, 0o644)
+	return atomicfile.Write(filepath.Join(l.dir, ocispec.ImageIndexFile), data, 0o644)
 }
 
 // Add enters manifests that have no name, referrers for instance, into

@@ -6,7 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"kiln/internal/atomicfile"
 )
 
 // readSecret reads a private key file and refuses one that others than its owner can open.
@@ -34,31 +35,11 @@ func readBounded(path string) ([]byte, error) {
 	return text, err
 }
 
-// writeNew writes a whole file under a name that must be free: the name
-// appears with the complete content or not at all.
-func writeNew(path string, text []byte, mode fs.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); errors.Is(err, fs.ErrExist) {
+// writeNew writes a key file whose name must be free.
+func writeNew(path string, text []byte, mode fs.FileMode) error {
+	err := atomicfile.Create(path, text, mode)
+	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s: %w; nothing was changed", path, ErrExists)
-	} else if err != nil {
-		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return err
 }

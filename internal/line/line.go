@@ -27,6 +27,7 @@ type Records interface {
 	Put(ctx context.Context, r *kiln.Release) error
 	Current(ctx context.Context, name, channel string) (*kiln.Release, error)
 	PutBuild(ctx context.Context, b *kiln.Build, time int64) error
+	Build(ctx context.Context, idOrDigest string) (*kiln.Build, error)
 }
 
 // Line holds what the stations need from outside.
@@ -106,6 +107,9 @@ func (e *StationError) Unwrap() error { return e.Err }
 // station failed: it holds what was done until then. Results of stations are
 // kept; only those whose inputs changed run again.
 func (l *Line) Run(ctx context.Context, req Request) (*kiln.Build, error) {
+	if err := checkUntil(req.Until); err != nil {
+		return nil, err
+	}
 	b, err := l.travel(ctx, req)
 	for range 2 { // assemble and harden keep one each
 		if !errors.Is(err, errDamagedTree) {
@@ -125,17 +129,14 @@ func (l *Line) travel(ctx context.Context, req Request) (*kiln.Build, error) {
 	defer j.close()
 	for _, s := range stations {
 		if err := j.visit(ctx, s); err != nil {
-			return j.build, &StationError{s.name, err}
+			return j.build, errors.Join(&StationError{s.name, err}, j.keep(context.WithoutCancel(ctx), err))
 		}
 		if s.name == req.Until {
 			break
 		}
 	}
 	j.build.Unchanged = !j.worked
-	if req.Until != "" || j.build.Unchanged {
-		return j.build, nil
-	}
-	return j.build, l.Records.PutBuild(ctx, j.build, l.Now().Unix())
+	return j.build, j.keep(context.WithoutCancel(ctx), nil) // the channel has moved: no time to stop
 }
 
 func (l *Line) start(req Request) (*journey, error) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"kiln"
+	"kiln/internal/atomicfile"
 )
 
 // memo keeps what a station gave for which inputs, one file a result. A result
@@ -52,26 +53,8 @@ func (m memo) put(station string, key kiln.Digest, result any) error {
 	if err != nil {
 		return err
 	}
-	if err := WriteFile(m.path(station, key), data, 0o600); err != nil {
+	if err := atomicfile.Write(m.path(station, key), data, 0o600); err != nil {
 		return fmt.Errorf("keeping result of %s: %w", station, err)
 	}
 	return nil
-}
-
-// WriteFile writes a file so that it appears whole or not at all, and makes its folder.
-func WriteFile(path string, data []byte, mode os.FileMode) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".part-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"kiln"
+	"kiln/internal/atomicfile"
 	"kiln/internal/tree"
 )
 
@@ -42,24 +43,16 @@ func (t trees) has(key kiln.Digest) bool {
 // save keeps the tree in dir under key.
 func (t trees) save(key kiln.Digest, dir string, epoch int64) (keptTree, error) {
 	kept := keptTree{Epoch: epoch}
-	if err := os.MkdirAll(t.dir, 0o755); err != nil {
-		return kept, fmt.Errorf("keeping tree: %w", err)
-	}
-	f, err := os.CreateTemp(t.dir, ".part-*")
-	if err != nil {
-		return kept, fmt.Errorf("keeping tree: %w", err)
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
 	sum := sha256.New()
-	stats, err := writeTree(f, sum, dir, epoch)
+	err := atomicfile.Cache(t.path(key), func(f io.Writer) error {
+		stats, err := writeTree(f, sum, dir, epoch)
+		kept.Files, kept.Bytes = stats.Files, stats.Bytes
+		return err
+	})
 	if err != nil {
 		return kept, fmt.Errorf("keeping tree: %w", err)
 	}
-	kept.Tree, kept.Files, kept.Bytes = kiln.DigestSum(sum.Sum(nil)), stats.Files, stats.Bytes
-	if err := os.Rename(f.Name(), t.path(key)); err != nil {
-		return kept, fmt.Errorf("keeping tree: %w", err)
-	}
+	kept.Tree = kiln.DigestSum(sum.Sum(nil))
 	return kept, nil
 }
 

@@ -115,7 +115,7 @@ var ErrNotFound = fmt.Errorf("not found: %w", fs.ErrNotExist)
 // Build returns the newest build with that ID or that image digest.
 func (s *Store) Build(ctx context.Context, idOrDigest string) (*kiln.Build, error) {
 	var body []byte
-	err := s.db.QueryRowContext(ctx, `SELECT body FROM build WHERE id=?1 OR digest=?1 ORDER BY time DESC LIMIT 1`, idOrDigest).Scan(&body)
+	err := s.db.QueryRowContext(ctx, `SELECT body FROM build WHERE id=?1 OR digest=?1 ORDER BY time DESC, rowid DESC LIMIT 1`, idOrDigest).Scan(&body)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("build %s: %w", idOrDigest, ErrNotFound)
 	}

@@ -239,7 +239,7 @@ func (a *accounts) sameUser(u kiln.UserSpec, f []string) error {
 	case u.Shell != "" && u.Shell != f[6]:
 		return differ("shell", f[6], u.Shell)
 	case u.Group != "":
-		if g := a.group.find(u.Group); g == nil || len(g) < 3 || g[2] != f[3] {
+		if g := a.group.find(u.Group); len(g) < 3 || g[2] != f[3] {
 			return differ("gid", f[3], "group "+u.Group)
 		}
 	}
@@ -368,7 +368,7 @@ func (a *accounts) ownerOf(owner, group string) (uid, gid int, err error) {
 			return 0, 0, err
 		}
 		gid = uid
-		if f := a.passwd.byID(uid); f != nil && len(f) > 3 {
+		if f := a.passwd.byID(uid); len(f) > 3 {
 			if n, err := strconv.Atoi(f[3]); err == nil {
 				gid = n
 			}

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"kiln"
+	"kiln/internal/atomicfile"
 	"kiln/internal/image"
 )
 
@@ -200,10 +201,7 @@ func toArchive(store *image.Layout, index ocispec.Descriptor, a *kiln.Artifact, 
 		return Place{}, err
 	}
 	path := absolute(dir, target)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return Place{}, fmt.Errorf("making the folder of %s: %w", target, err)
-	}
-	err = image.ReplaceFile(path, 0o644, func(w io.Writer) error { return store.WriteArchive(w, desc, tag) })
+	err = atomicfile.Fill(path, 0o644, func(w io.Writer) error { return store.WriteArchive(w, desc, tag) })
 	return Place{"archive", path, kiln.Digest(desc.Digest)}, err
 }
 

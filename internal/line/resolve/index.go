@@ -1,7 +1,6 @@
 package resolve
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"strings"
 
 	"kiln"
+	"kiln/internal/atomicfile"
 	"kiln/internal/deb"
 )
 
@@ -353,31 +353,10 @@ func loadIndex(cacheDir string, digest kiln.Digest, kind string, open func() (io
 		return nil, err
 	}
 	if cached != "" {
-		if err := writeCache(cached, x.encode()); err != nil {
+		err := atomicfile.Cache(cached, func(w io.Writer) error { _, err := w.Write(x.encode()); return err })
+		if err != nil {
 			return nil, fmt.Errorf("writing the index cache: %w", err)
 		}
 	}
 	return x, nil
-}
-
-// writeCache makes the file visible only when it is whole.
-func writeCache(name string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".index-*")
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, bytes.NewReader(data))
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }
