@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"kiln"
@@ -19,19 +20,22 @@ type chosen struct {
 	digest  kiln.Digest // of the whole catalogue
 }
 
+// loadCatalogue reads the embedded catalogue once.
+var loadCatalogue = sync.OnceValues(catalogue.Load)
+
 func (j *journey) profile() (chosen, error) {
 	h := j.req.Recipe.Hardening
 	c := chosen{profile: h.Profile}
 	if c.profile == "" {
 		c.profile = catalogue.DefaultProfile
 	}
-	all, err := catalogue.Load()
+	all, err := loadCatalogue()
 	if err != nil {
 		return c, err
 	}
 	c.digest = all.Digest()
 	if c.list, err = all.Select(h); err != nil {
-		return c, kiln.Misuse(err)
+		return c, kiln.Misuse(kiln.WithHint(err, "`kiln controls ls` lists the objectives, `kiln controls profiles` the profiles"))
 	}
 	return c, nil
 }

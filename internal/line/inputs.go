@@ -28,6 +28,9 @@ func (l *Line) path(parts ...string) string {
 // the same recipe keeps that build's lock, so that an archive that was merely
 // signed again does not make a new image.
 func (j *journey) resolve(ctx context.Context) (string, bool, error) {
+	if _, err := j.profile(); err != nil { // said now rather than after the tree was made
+		return "", false, err
+	}
 	if j.req.Lock != nil {
 		if j.req.Lock.Recipe != j.build.Recipe {
 			return "", false, kiln.Misuse(fmt.Errorf("the lock was made for recipe %s, this one is %s: the recipe or a variable changed; run `kiln lock` again", j.req.Lock.Recipe.Short(), j.build.Recipe.Short()))
