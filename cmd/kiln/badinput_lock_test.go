@@ -116,7 +116,10 @@ func TestDamagedInputsAreFetchedAgain(t *testing.T) {
 
 	// A build proves anew what it makes a tree of, whatever was proven before.
 	flip(t, filepath.Join(p.state, "cache/blobs/sha256/*/*"))
-	p.refuses(exitMisuse, []string{"inputs were damaged in the cache; they were dropped and are fetched again", "not a complete minimal system"}, "build", w.dir)
+	if err := os.RemoveAll(filepath.Join(p.state, "cache", "indexes")); err != nil {
+		t.Fatal(err)
+	}
+	p.refuses(exitMisuse, []string{"1 indexes were damaged in the cache", "1 inputs were damaged in the cache", "not a complete minimal system"}, "build", w.dir)
 	p.must("verify", "lock", lock)
 
 	// Without the archive a damaged input is not used either, and is named.

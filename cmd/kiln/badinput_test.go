@@ -305,3 +305,35 @@ func needRoot(t *testing.T) {
 	}
 	t.Skip("needs root")
 }
+
+// What its author must mend is misuse, found before any work.
+func TestRecipesThatAreMisuse(t *testing.T) {
+	w := newWorkshop(t, ember(essential("ash")))
+	p := bare(t)
+	for name, c := range map[string]struct {
+		recipe string
+		says   []string
+	}{
+		"an unknown field":            {"packges: [nginx]", []string{"kiln.yaml:8:", "packges", "packages"}},
+		"a wrong type":                {"packages: {nginx: yes}", []string{"kiln.yaml:8:", "packages", "list"}},
+		"a key given twice":           {"name: again", []string{"kiln.yaml:8:", "name", "twice"}},
+		"an undefined variable":       {"ports: [\"${prot}/tcp\"]\nvariables: {port: 80}", []string{"kiln.yaml:8:", "prot", "port"}},
+		"a variable without a value":  {"variables: {port: {description: must be given}}", []string{"port", "--var port="}},
+		"a file that is not there":    {"files: [{path: /etc/motd, source: motd}]", []string{"motd"}},
+		"a file outside":              {"files: [{path: /etc/motd, source: ../motd}]", []string{"kiln.yaml:8:", "files[0].source", "not above its folder"}},
+		"a test of nothing":           {"tests: [{}]", []string{"kiln.yaml:8:", "tests[0]"}},
+		"a waiver without an end":     {"hardening: {waivers: [{objective: no-setuid, owner: me, reason: none}]}", []string{"kiln.yaml:8:", "expires"}},
+		"an objective nobody knows":   {"hardening: {include: [no-such-thing]}", []string{"resolve: ", "no-such-thing", "hint: `kiln controls ls` lists"}},
+		"a platform nobody knows":     {"platform: linux/vax", []string{"linux/vax"}},
+		"a profile nobody knows":      {"hardening: {profile: container-basline}", []string{"resolve: ", "container-basline", "there are container-baseline"}},
+		"text that is not YAML":       {"labels: {a: [}", []string{"kiln.yaml:8:"}},
+		"a pin without priority":      {"pins: [{package: ash, priority: 0}]", []string{"pins[0]", "priority"}},
+		"a program nobody can run":    {"entrypoint: \"sh -c 'x' | y\"", []string{"kiln.yaml:8:", "entrypoint"}},
+		"an environment that is none": {"env: [A]", []string{"kiln.yaml:8:", "env"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.recipe(t, c.recipe+"\n")
+			p.on(t).refuses(exitMisuse, c.says, "build", w.dir)
+		})
+	}
+}
