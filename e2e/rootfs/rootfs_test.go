@@ -169,7 +169,7 @@ type forgetful struct{}
 
 func (forgetful) Seen(context.Context, string) (int64, error)  { return 0, nil }
 func (forgetful) SetSeen(context.Context, string, int64) error { return nil }
-func (forgetful) Put(context.Context, *kiln.Release) error { return errors.ErrUnsupported }
+func (forgetful) Put(context.Context, *kiln.Release) error     { return errors.ErrUnsupported }
 
 func (forgetful) PutBuild(context.Context, *kiln.Build, int64) error { return errors.ErrUnsupported }
 
