@@ -50,7 +50,7 @@ func (j *journey) makeTree(ctx context.Context, dir string) error {
 			return err
 		}
 	}
-	o := assemble.Options{Open: j.open, CacheDir: j.path("cache"), Run: sandbox.Run, Report: j.Report, Parallel: 2}
+	o := assemble.Options{Open: j.open, CacheDir: j.path("cache"), Program: j.Program, Run: sandbox.Run, Report: j.Report, Parallel: 2}
 	if lock.Image != nil {
 		base, err := j.unpackBase(ctx, dir)
 		if err != nil {

@@ -24,6 +24,8 @@ type Options struct {
 	// CacheDir keeps packages and bases in a form that is faster to use. Empty
 	// means no cache. Everything in it can be deleted at any time.
 	CacheDir string
+	// Program names the running program: a base that another one configured is not used.
+	Program kiln.Digest
 	// Run runs a command in the sandbox; sandbox.Run.
 	Run func(context.Context, sandbox.Spec) (sandbox.Result, error)
 	// Report hears of progress; may be nil.

@@ -18,7 +18,7 @@ import (
 	"kiln/internal/tree"
 )
 
-// baseVersion changes whenever the way a base is made does: old ones are not used any more.
+// baseVersion changes with the form of the files in the cache; how a base is made changes with the program.
 const baseVersion = "1"
 
 // baseLimit bounds a configured base that is read back.
@@ -30,14 +30,14 @@ const baseLimit = 8 << 30
 // can change what is built from it; damage is noticed and repaired.
 type baseCache struct{ dir string }
 
-// baseKey names the base that these packages give, in this program's way.
-func baseKey(ps []*pkg) kiln.Digest {
+// baseKey names the base that program makes of these packages.
+func baseKey(program kiln.Digest, ps []*pkg) kiln.Digest {
 	var parts []string
 	for _, p := range ps {
 		parts = append(parts, string(p.Digest))
 	}
 	slices.Sort(parts)
-	parts = append(parts, "version "+baseVersion, debArch())
+	parts = append(parts, "version "+baseVersion, "program "+string(program), debArch())
 	parts = append(parts, scriptEnv(0)...)
 	return kiln.DigestBytes([]byte(strings.Join(parts, "\n")))
 }
@@ -103,7 +103,7 @@ func (c baseCache) store(key kiln.Digest, dir string, epoch int64) error {
 // tree is the same: its newest time is the newest build date of its packages,
 // whatever the lock's epoch, so that locks of different days share it.
 func (a *assembly) cachedBase(ctx context.Context, ps []*pkg) error {
-	key := baseKey(ps)
+	key := baseKey(a.o.Program, ps)
 	cache := baseCache{dir: filepath.Join(a.o.CacheDir, "bases")}
 	if a.o.CacheDir != "" {
 		if f := cache.open(key); f != nil {

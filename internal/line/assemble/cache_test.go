@@ -62,9 +62,13 @@ func TestBaseCacheGivesTheSameTree(t *testing.T) {
 	const epoch = 1_700_000_000
 	okay(t, clampTimes(src, epoch))
 	cache := baseCache{dir: t.TempDir()}
-	key := baseKey([]*pkg{newPkg(kiln.LockedPackage{Digest: kiln.DigestBytes([]byte("a"))}, 0)})
+	ps := []*pkg{newPkg(kiln.LockedPackage{Digest: kiln.DigestBytes([]byte("a"))}, 0)}
+	key := baseKey("", ps)
+	if baseKey(kiln.DigestBytes([]byte("newer program")), ps) == key {
+		t.Error("another program believes this one's base")
+	}
 	okay(t, cache.store(key, src, epoch))
-	if baseKey(nil) == key || cache.open(baseKey(nil)) != nil {
+	if baseKey("", nil) == key || cache.open(baseKey("", nil)) != nil {
 		t.Error("another base has the same key")
 	}
 	f := cache.open(key)

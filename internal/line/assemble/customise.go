@@ -125,7 +125,7 @@ func (c *customiser) stepEnv(s kiln.Step) []string {
 
 // spec is a box for a step. With a network it also has the machine's name servers.
 func (c *customiser) spec(s kiln.Step, args ...string) sandbox.Spec {
-	spec := sandbox.Spec{Root: c.dir, Args: args, Env: c.stepEnv(s)}
+	spec := sandbox.Spec{Root: c.dir, Args: args, Env: c.stepEnv(s), PIDs: maxProcesses}
 	if s.Network {
 		spec.Network = sandbox.NetworkHost
 		if resolver, err := filepath.EvalSymlinks("/etc/resolv.conf"); err == nil {

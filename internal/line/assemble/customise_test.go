@@ -213,6 +213,9 @@ func TestStepsHaveTheirEnvironmentAndFail(t *testing.T) {
 	if specs[0].Network != "" || strings.Contains(env, "LC_ALL=C.UTF-8") || !strings.Contains(env, "A=b\nLC_ALL=C") || !strings.Contains(env, "SOURCE_DATE_EPOCH=1728000000") {
 		t.Errorf("network %q, environment\n%s", specs[0].Network, env)
 	}
+	if specs[0].PIDs == 0 {
+		t.Error("a step may start any number of processes")
+	}
 	wants(t, tryStep(kiln.Step{Name: "make", Run: "fail"}), "steps[0] \"make\": the script failed with exit code 3; its last output:\n    it broke")
 	wants(t, tryStep(kiln.Step{Run: "sleep", Timeout: kiln.Duration(10 * time.Millisecond)}), "not done after 10ms")
 	wants(t, tryStep(kiln.Step{Component: "none.yaml"}), "not in the lock")
@@ -301,5 +304,23 @@ func TestFirstStartMakesHostKeys(t *testing.T) {
 				t.Errorf("the unit: %v", err)
 			}
 		})
+	}
+}
+
+// A package's script that forks or waits forever must not take the machine or the build with it.
+func TestScriptsHaveLimits(t *testing.T) {
+	needRoot(t)
+	s := store{}
+	a := newAssembly(t, s.lockOf(nil), s)
+	var spec sandbox.Spec
+	limited := false
+	a.o.Run = func(ctx context.Context, s sandbox.Spec) (sandbox.Result, error) {
+		spec = s
+		_, limited = ctx.Deadline()
+		return sandbox.Result{}, nil
+	}
+	okay(t, a.inTree(t.Context(), "/bin/true"))
+	if spec.PIDs == 0 || !limited {
+		t.Errorf("processes %d, a deadline %v", spec.PIDs, limited)
 	}
 }

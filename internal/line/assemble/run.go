@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 
 	"kiln/internal/sandbox"
 )
@@ -87,11 +88,21 @@ func scriptEnv(epoch int64) []string {
 	}
 }
 
+const (
+	// scriptsTimeout bounds one run of dpkg with all scripts that it starts: a
+	// thousand packages take some minutes, and one that waits for an answer would wait forever.
+	scriptsTimeout = time.Hour
+	// maxProcesses bounds what scripts and steps can start at once.
+	maxProcesses = 16384
+)
+
 // inTree runs a command of the tree in the sandbox, without network.
 func (a *assembly) inTree(ctx context.Context, args ...string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, scriptsTimeout, fmt.Errorf("the packages' scripts were not done after %v", scriptsTimeout))
+	defer cancel()
 	var out tail
 	res, err := a.o.Run(ctx, sandbox.Spec{
-		Root: a.dir, Args: args, Env: scriptEnv(a.epoch), Stdout: &out, Stderr: &out,
+		Root: a.dir, Args: args, Env: scriptEnv(a.epoch), Stdout: &out, Stderr: &out, PIDs: maxProcesses,
 	})
 	a.at.forget() // scripts may have replaced directories
 	if err != nil {
