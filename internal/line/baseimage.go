@@ -22,6 +22,13 @@ func (l *Line) imageOptions(ctx context.Context, r *kiln.Recipe) []image.Option 
 			if err != nil {
 				return "", "", err
 			}
+			made, err := l.Records.Build(ctx, string(release.Digest))
+			if err != nil {
+				return "", "", err
+			}
+			if err := l.CheckServable(made); err != nil { // a channel keeps its image when a later decision denies it
+				return "", "", kiln.Refuse(err)
+			}
 			return l.Layout.Dir(), release.Digest, nil
 		}),
 	}

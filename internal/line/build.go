@@ -82,6 +82,12 @@ func (j *journey) harden(ctx context.Context) (string, bool, error) {
 		return "", false, err
 	}
 	r, lock := inherit(j.req.Recipe, j.assembled.Base), j.build.Lock
+	if err := fitsProfile(lock, controls.list); err != nil {
+		return "", false, err
+	}
+	if lock.Catalogue != "" && lock.Catalogue != controls.digest {
+		j.Report.Warn(kiln.StationHarden, "the lock was made with another catalogue of objectives; the image may come out different")
+	}
 	in := harden.Input{
 		Recipe: r, Lock: lock, Controls: controls.list, Profile: controls.profile, Catalogue: controls.digest, Waivers: r.Hardening.Waivers,
 		Now: j.Now(), Probe: j.probe, Before: j.assembled.Tree, Report: j.Report,

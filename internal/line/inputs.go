@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/catalogue"
 	"kiln/internal/deb"
 	"kiln/internal/fetch"
 	"kiln/internal/line/resolve"
@@ -131,8 +132,13 @@ func (d *digests) add(x kiln.Digest) {
 }
 
 func (l *Line) lock(ctx context.Context, r *kiln.Recipe, read *digests) (*kiln.Lock, []kiln.Evidence, error) {
+	objectives, err := catalogue.Load()
+	if err != nil {
+		return nil, nil, err
+	}
 	o := resolve.Options{
-		Get: l.Fetch.Get,
+		Catalogue: objectives.Digest(),
+		Get:       l.Fetch.Get,
 		Blob: func(ctx context.Context, url string, want kiln.Digest, size int64) (string, error) {
 			if err := l.Fetch.Blob(ctx, url, want, size); err != nil {
 				return "", err

@@ -75,6 +75,17 @@ func fitsArchives(lock *kiln.Lock, r *kiln.Recipe) error {
 	return nil
 }
 
+// fitsProfile refuses variants that the profile does not have: they would be passed over in silence.
+func fitsProfile(lock *kiln.Lock, controls []kiln.Control) error {
+	for _, v := range lock.Variants {
+		i := slices.IndexFunc(controls, func(c kiln.Control) bool { return c.ID == v.Objective })
+		if i < 0 || !slices.ContainsFunc(controls[i].Variants, func(k kiln.Variant) bool { return k.ID == v.Variant }) {
+			return kiln.Misuse(fmt.Errorf("the lock wants variant %s of objective %s, which the recipe's profile does not have; make it again with `kiln lock`", v.Variant, v.Objective))
+		}
+	}
+	return nil
+}
+
 // namedArchive is what the recipe says about a locked archive; nil if nothing.
 func namedArchive(b *kiln.AptBase, a *kiln.LockedArchive) *kiln.AptArchive {
 	i := slices.IndexFunc(b.Archives, func(n kiln.AptArchive) bool {

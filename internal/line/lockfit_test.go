@@ -63,6 +63,15 @@ func TestALockThatDoesNotFitItsRecipe(t *testing.T) {
 	}
 }
 
+func TestVariantsOfALockMustBeTheProfiles(t *testing.T) {
+	controls := []kiln.Control{{ID: "O", Variants: []kiln.Variant{{ID: "strict"}, {ID: "lax"}}}}
+	for v, fits := range map[kiln.LockedVariant]bool{{Objective: "O", Variant: "lax"}: true, {Objective: "O", Variant: "none"}: false, {Objective: "P", Variant: "lax"}: false} {
+		if err := fitsProfile(&kiln.Lock{Variants: []kiln.LockedVariant{v}}, controls); (err == nil) != fits {
+			t.Errorf("%v: %v", v, err)
+		}
+	}
+}
+
 func TestARecipesFingerprintsAreThoseOfItsArchive(t *testing.T) {
 	r := &kiln.Recipe{Base: kiln.Base{Apt: &kiln.AptBase{Archives: []kiln.AptArchive{{URI: "http://a", Suites: []string{"s"}, Fingerprints: []string{"F"}}}}}}
 	pinned := pinnedKeys(r)

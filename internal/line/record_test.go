@@ -58,6 +58,7 @@ func decided(t *testing.T, by map[string]*keys.Key, decision string) (*Line, *ki
 	okay(err)
 	manifest, err := layout.PutJSON(ocispec.MediaTypeImageManifest, ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: []ocispec.Descriptor{}})
 	okay(err)
+	manifest.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	index, err := layout.PutJSON(ocispec.MediaTypeImageIndex, ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{manifest}})
 	okay(err)
 	b := &kiln.Build{
@@ -119,6 +120,30 @@ func TestWhatMayLeaveIsCheckedAgainAtTheDoor(t *testing.T) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// An image of ours that was denied later is no base, although its channel still means it.
+func TestADeniedImageIsNoBase(t *testing.T) {
+	l, b := decided(t, signers(t), kiln.Allow)
+	b.Release.Lock, b.Release.Verdict, b.Release.Time = kiln.DigestBytes(nil), kiln.DigestBytes(nil), 1
+	if err := l.Records.Put(t.Context(), b.Release); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Records.PutBuild(t.Context(), b, 1); err != nil {
+		t.Fatal(err)
+	}
+	resolve := l.resolveImage(&kiln.Recipe{})
+	if locked, err := resolve(t.Context(), kiln.Base{Kiln: "web@stable"}, "linux/amd64"); err != nil || locked.Digest != b.Artifact.Manifest {
+		t.Fatalf("an admitted image: %v, %v", locked, err)
+	}
+	b.ID = "2"
+	decide(t, l, b, kiln.Deny)
+	if err := l.Records.PutBuild(t.Context(), b, 2); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := resolve(t.Context(), kiln.Base{Kiln: "web@stable"}, "linux/amd64"); !errors.Is(err, ErrDenied) || !errors.Is(err, kiln.ErrRefused) {
+		t.Errorf("a denied image: %v", err)
 	}
 }
 
