@@ -43,7 +43,7 @@ func (j *journey) resolve(ctx context.Context) (string, bool, error) {
 		if err := j.offerKeyrings(); err != nil {
 			return "", false, err
 		}
-		return fmt.Sprintf("%d packages, from the lock given", len(j.req.Lock.Packages)), false, nil
+		return fmt.Sprintf("%d packages, from the lock given", len(j.req.Lock.Packages)), true, nil
 	}
 	lock, evidence, err := j.Line.Lock(ctx, j.req.Recipe)
 	if err != nil {

@@ -169,6 +169,15 @@ func (w *builder) build(b *Box) error {
 	return w.firstProcess(b)
 }
 
+// limited tells a machine's limit of namespaces from a full disk: the kernel
+// has one number for both. It is for errors of calls that make namespaces.
+func limited(err error) error {
+	if errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("the limit of namespaces is reached (%w): raise it, as root: sysctl user.max_user_namespaces=10000, or what else it has under user.max_*_namespaces", ErrNotPermitted)
+	}
+	return err
+}
+
 // explain marks errors of missing permission with what to do.
 func explain(err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) {
@@ -189,7 +198,7 @@ func (w *builder) unshare() error {
 		flags |= unix.CLONE_NEWNET
 	}
 	if err := unix.Unshare(flags); err != nil {
-		return err
+		return limited(err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)

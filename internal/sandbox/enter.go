@@ -72,7 +72,7 @@ func enterInPlace(env []string) error {
 	failed := make(chan error, 1)
 	onThread(func() {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-			failed <- explain(fmt.Errorf("making a mount namespace: %w", err))
+			failed <- explain(fmt.Errorf("making a mount namespace: %w", limited(err)))
 			return
 		}
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
@@ -125,7 +125,7 @@ func enterRootless(env []string) error {
 		_ = unix.Close(pipe[0])
 		if err != nil {
 			signal.Stop(signals)
-			failed <- explain(fmt.Errorf("making a user namespace: %w", err))
+			failed <- explain(fmt.Errorf("making a user namespace: %w", limited(err)))
 			return
 		}
 		if err := mapIdentities(pid, uid, gid); err != nil {
@@ -300,7 +300,7 @@ func probeNamespaces() error {
 	c := make(chan error, 1)
 	onThread(func() {
 		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET); err != nil {
-			c <- explain(fmt.Errorf("making namespaces: %w", err))
+			c <- explain(fmt.Errorf("making namespaces: %w", limited(err)))
 			return
 		}
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
@@ -325,7 +325,7 @@ func probeUserNamespace() error {
 		}
 		pid, pidfd, err := p.start(unix.CLONE_NEWUSER|unix.CLONE_NEWNS, out)
 		if err != nil {
-			c <- explain(fmt.Errorf("making a user namespace: %w", err))
+			c <- explain(fmt.Errorf("making a user namespace: %w", limited(err)))
 			return
 		}
 		_ = unix.Close(pidfd)

@@ -48,7 +48,7 @@ func (w *builder) firstProcess(b *Box) error {
 	out := &outcome{}
 	pid, pidfd, err := p.start(unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_NEWPID, out)
 	if err != nil {
-		return explain(fmt.Errorf("sandbox: creating a process: %w", err))
+		return explain(fmt.Errorf("sandbox: creating a process: %w", limited(err)))
 	}
 	if err := p.failure(out); err != nil {
 		reap(pid)
