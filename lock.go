@@ -9,7 +9,8 @@ type Lock struct {
 	Name     string `json:"name"`
 	Recipe   Digest `json:"recipe"`   // of the recipe with its variables expanded
 	Platform string `json:"platform"` // os/arch, OCI names
-	// Epoch is the time that every output carries (Unix seconds): the newest signed date among the inputs.
+	// Epoch is the time that every output carries (Unix seconds): the newest signed date among the
+	// archives, or the date that the base image gives itself.
 	Epoch    int64           `json:"epoch"`
 	Release  string          `json:"release,omitempty"` // codename, for apt bases
 	Distro   string          `json:"distro,omitempty"`  // os-release ID and VERSION_ID as in "debian-12"
@@ -27,6 +28,8 @@ type LockedImage struct {
 	Reference string `json:"reference"`
 	Digest    Digest `json:"digest"` // of the platform's manifest
 	Size      int64  `json:"size"`
+	// Created is when the image's configuration, which Digest covers, says that it was made (Unix seconds); 0 where it does not.
+	Created int64 `json:"created,omitempty"`
 }
 
 // LockedArchive is one suite of an archive as its signed InRelease described it.

@@ -13,7 +13,7 @@ import (
 )
 
 const longBuild = `Build takes a recipe along the whole line and publishes the image in the local
-store under its name and a channel.
+store under its name and a channel. It signs with the keys that kiln key new makes once.
 
 RECIPE is a file, or a directory with kiln.yaml. Stations whose inputs did not
 change answer from what is kept, so a build that was stopped continues where it
@@ -52,7 +52,7 @@ func newBuild(a *app) *cobra.Command {
 	f.StringArrayVar(&b.vars, "var", nil, "give a variable of the recipe a value: `name=value` (repeatable)")
 	f.StringVar(&b.policy, "policy", "", "admission policy `file` (default: the recipe's, else the built-in one)")
 	f.StringVar(&b.channel, "channel", factory.DefaultChannel, "`channel` to publish under")
-	f.StringVar(&b.until, "until", "", "stop after this `station`")
+	f.StringVar(&b.until, "until", "", "stop after this `station`: resolve, verify, assemble, ...")
 	return cmd
 }
 

@@ -22,7 +22,7 @@ func newControls(a *app) *cobra.Command {
 	}
 	var profile string
 	ls := &cobra.Command{
-		Use: "ls", Short: "list objectives, all or those of a profile", Args: noArgs,
+		Use: "ls", Aliases: []string{"list"}, Short: "list objectives, all or those of a profile", Args: noArgs,
 		Long:    "Ls lists every objective of the catalogue. With --profile only those of that profile, each beginning\nwith the variant that the profile chooses. With --json an array, one object per objective.",
 		Example: "  kiln controls ls --profile container-strict\n  kiln controls ls --json | jq -r '.[] | select(.severity==\"high\") | .id'",
 		RunE:    func(*cobra.Command, []string) error { return a.listControls(profile) },

@@ -50,6 +50,6 @@ func (a *app) init(dir string) error {
 	if _, err := f.Write(text.Bytes()); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "wrote %s\nnext: kiln recipe check %s, then kiln build %s\n", path, dir, dir)
+	fmt.Fprintf(a.out, "wrote %s\nnext  kiln recipe explain %s   what a build will do\n      kiln key new            once: the keys that sign\n      kiln build %s\n", path, dir, dir)
 	return f.Close()
 }

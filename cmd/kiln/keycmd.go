@@ -24,7 +24,7 @@ func newKey(a *app) *cobra.Command {
 		},
 	}
 	list := &cobra.Command{
-		Use: "list", Short: "list the keys", Args: noArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "list the keys", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return a.with(func(f *factory.Factory) error {
 				list, err := f.Keys()

@@ -53,7 +53,31 @@ func newRoot(a *app) *cobra.Command {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.AddCommand(newInit(a), newBuild(a), newRecipe(a), newLock(a), newVerify(a), newKey(a), newShow(a), newLs(a), newDiff(a), newPush(a), newPolicy(a), newControls(a), newVersion(a))
+	refuseUnknown(root)
 	return root
+}
+
+// refuseUnknown makes a word that is no command misuse below groups as well,
+// where the library would print the help and report success.
+func refuseUnknown(parent *cobra.Command) {
+	for _, group := range parent.Commands() {
+		refuseUnknown(group)
+		if !group.HasSubCommands() || group.Runnable() {
+			continue
+		}
+		group.DisableFlagsInUseLine = true
+		group.SuggestionsMinimumDistance = 2
+		group.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			hint := "see `" + cmd.CommandPath() + " --help`"
+			if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+				hint = "did you mean `" + cmd.CommandPath() + " " + like[0] + "`?"
+			}
+			return kiln.Misuse(kiln.WithHint(fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath()), hint))
+		}
+	}
 }
 
 func newVersion(a *app) *cobra.Command {

@@ -33,7 +33,7 @@ func resolveArchive(file, shown, platform string) (kiln.LockedImage, error) {
 	if err != nil {
 		return kiln.LockedImage{}, fmt.Errorf("reading docker archive %s: %w", shown, err)
 	}
-	return kiln.LockedImage{Reference: "docker-archive:" + shown, Digest: kiln.DigestBytes(manifest), Size: int64(len(manifest))}, nil
+	return kiln.LockedImage{Reference: "docker-archive:" + shown, Digest: kiln.DigestBytes(manifest), Size: int64(len(manifest)), Created: created(config)}, nil
 }
 
 func fetchArchive(file string, locked kiln.LockedImage, into *Layout) (ocispec.Descriptor, error) {

@@ -10,9 +10,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/klauspost/compress/gzip"
@@ -90,11 +92,15 @@ func compressed(t *testing.T, how string, data []byte) []byte {
 	return b.Bytes()
 }
 
+// madeAt is when the images of these tests say that they were made.
+const madeAt = 1_700_000_000
+
 // build stores an image of those tar layers, the i-th compressed as how[i%len(how)] says, in an index tagged "latest".
 func build(t *testing.T, l *Layout, how []string, tars ...[]byte) (index, manifest ocispec.Descriptor) {
 	t.Helper()
 	platform := ocispec.Platform{OS: "linux", Architecture: "amd64"}
-	config := ocispec.Image{Platform: platform, RootFS: ocispec.RootFS{Type: "layers"}}
+	made := time.Unix(madeAt, 0).UTC()
+	config := ocispec.Image{Created: &made, Platform: platform, RootFS: ocispec.RootFS{Type: "layers"}}
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	for i, data := range tars {
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, digest.Digest(kiln.DigestBytes(data)))
@@ -263,14 +269,20 @@ func fetched(t *testing.T, base kiln.Base, manifest ocispec.Descriptor) {
 	if manifest.Digest != "" && string(locked.Digest) != string(manifest.Digest) {
 		t.Errorf("locked to %s, want %s", locked.Digest, manifest.Digest)
 	}
+	if locked.Created != madeAt {
+		t.Errorf("the lock dates the image to %d, want %d", locked.Created, madeAt)
+	}
 	into := newLayout(t)
 	desc, err := Fetch(t.Context(), base, locked, into)
 	must(t, err)
 	_, err = Fetch(t.Context(), base, locked, into)
 	must(t, err)
 	dir := t.TempDir()
-	_, err = Unpack(t.Context(), into, desc, dir, Limits{})
+	out, err := Unpack(t.Context(), into, desc, dir, Limits{})
 	must(t, err)
+	if out.Created != madeAt {
+		t.Errorf("unpacked, the image dates itself to %d, want %d", out.Created, madeAt)
+	}
 	if data, err := os.ReadFile(filepath.Join(dir, "etc/passwd")); err != nil || string(data) != "root" {
 		t.Errorf("unpacked etc/passwd %q, %v", data, err)
 	}
@@ -285,6 +297,42 @@ func TestLayoutAndArchiveBasesLockToADigest(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "image.tar")
 	must(t, atomicfile.Fill(file, 0o644, func(w io.Writer) error { return l.WriteArchive(w, manifest, "localhost/base/app:1") }))
 	fetched(t, kiln.Base{Archive: file}, ocispec.Descriptor{})
+}
+
+func TestDatesThatCannotBeCountAsNone(t *testing.T) {
+	for config, want := range map[string]int64{
+		`{"created":"2023-11-14T22:13:20Z"}`:      madeAt,
+		`{"created":"2023-11-14T23:13:20+01:00"}`: madeAt,
+		`{}`:                                 0,
+		`{"created":null}`:                   0,
+		`{"created":"0001-01-01T00:00:00Z"}`: 0,
+		`{"created":"9999-01-01T00:00:00Z"}`: 0,
+		`{"created":"yesterday"}`:            0,
+		`{"created":5}`:                      0,
+	} {
+		if got := created([]byte(config)); got != want {
+			t.Errorf("%s: %d, want %d", config, got, want)
+		}
+	}
+}
+
+func TestHealthchecksOfDockerAreRead(t *testing.T) {
+	for config, want := range map[string]*kiln.Healthcheck{
+		`{"config":{"Healthcheck":{"Test":["CMD","/bin/check","-q"],"Interval":30000000000,"Timeout":1000000000,"Retries":2}}}`: {
+			Command: []string{"/bin/check", "-q"}, Interval: kiln.Duration(30 * time.Second), Timeout: kiln.Duration(time.Second), Retries: 2,
+		},
+		`{"config":{"Healthcheck":{"Test":["CMD-SHELL","curl -f localhost || exit 1"],"Interval":-1,"Retries":-1}}}`: {
+			Command: []string{"/bin/sh", "-c", "curl -f localhost || exit 1"},
+		},
+		`{"config":{"Healthcheck":{"Test":["NONE"]}}}`: nil,
+		`{"config":{"Healthcheck":{"Test":["CMD"]}}}`:  nil,
+		`{"config":{"Healthcheck":"yes"}}`:             nil,
+		`{"config":{}}`:                                nil,
+	} {
+		if got := healthcheck([]byte(config)); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, want %+v", config, got, want)
+		}
+	}
 }
 
 func TestAnArchiveThatChangedAfterLockingIsRefused(t *testing.T) {

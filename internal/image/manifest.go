@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -142,6 +143,53 @@ func checkPlatform(config []byte, platform string) error {
 		return fmt.Errorf("the image is for %q/%q, not for %s", have.OS, have.Architecture, platform)
 	}
 	return nil
+}
+
+// lastDate bounds what an image may say about its age: the end of the year 2100.
+const lastDate = 4133980799
+
+// created is when an image configuration says that the image was made, in Unix
+// seconds; 0 where it says nothing, or nothing that can be.
+func created(config []byte) int64 {
+	var have struct {
+		Created *time.Time `json:"created"`
+	}
+	if err := json.Unmarshal(config, &have); err != nil || have.Created == nil {
+		return 0
+	}
+	at := have.Created.Unix()
+	if at < 0 || at > lastDate {
+		return 0
+	}
+	return at
+}
+
+// healthcheck reads docker's addition to an image configuration. A check that
+// is a shell's line names the shell; one that is switched off is none.
+func healthcheck(config []byte) *kiln.Healthcheck {
+	var have struct {
+		Config struct {
+			Healthcheck struct {
+				Test              []string
+				Interval, Timeout time.Duration
+				Retries           int
+			}
+		} `json:"config"`
+	}
+	if err := json.Unmarshal(config, &have); err != nil {
+		return nil
+	}
+	h := have.Config.Healthcheck
+	out := &kiln.Healthcheck{Interval: kiln.Duration(max(h.Interval, 0)), Timeout: kiln.Duration(max(h.Timeout, 0)), Retries: max(h.Retries, 0)}
+	switch {
+	case len(h.Test) > 1 && h.Test[0] == "CMD":
+		out.Command = h.Test[1:]
+	case len(h.Test) == 2 && h.Test[0] == "CMD-SHELL":
+		out.Command = []string{"/bin/sh", "-c", h.Test[1]}
+	default:
+		return nil
+	}
+	return out
 }
 
 // choosePlatform picks the one manifest of an index that fits.

@@ -90,20 +90,21 @@ func resolveRemote(ctx context.Context, ref string, o options, platform string) 
 	if err != nil {
 		return kiln.LockedImage{}, err
 	}
-	got, err := remote.Get(parsed, remoteOptions(ctx, o.insecure)...)
+	got, m, err := remoteManifest(parsed, remoteOptions(ctx, o.insecure))
 	if err != nil {
-		return kiln.LockedImage{}, fmt.Errorf("asking the registry for %s: %w", ref, err)
-	}
-	m, err := parseManifest(got.Manifest)
-	if err != nil {
-		return kiln.LockedImage{}, fmt.Errorf("reading the manifest of %s: %w", ref, err)
+		return kiln.LockedImage{}, err
 	}
 	if isIndex(m.MediaType) {
 		desc, err := choosePlatform(m.Manifests, platform)
 		if err != nil {
 			return kiln.LockedImage{}, fmt.Errorf("%s: %w", ref, err)
 		}
-		return kiln.LockedImage{Reference: parsed.Name(), Digest: kiln.Digest(desc.Digest), Size: desc.Size}, nil
+		if got, m, err = remoteManifest(parsed.Context().Digest(string(desc.Digest)), remoteOptions(ctx, o.insecure)); err != nil {
+			return kiln.LockedImage{}, err
+		}
+	}
+	if m.Config == nil {
+		return kiln.LockedImage{}, fmt.Errorf("%s: an index of indexes is no base image", ref)
 	}
 	config, err := smallBlob(parsed.Context(), *m.Config, remoteOptions(ctx, o.insecure))
 	if err == nil {
@@ -112,9 +113,20 @@ func resolveRemote(ctx context.Context, ref string, o options, platform string) 
 	if err != nil {
 		return kiln.LockedImage{}, fmt.Errorf("%s: %w", ref, err)
 	}
-	return kiln.LockedImage{
-		Reference: parsed.Name(), Digest: kiln.DigestBytes(got.Manifest), Size: int64(len(got.Manifest)),
-	}, nil
+	return kiln.LockedImage{Reference: parsed.Name(), Digest: kiln.DigestBytes(got), Size: int64(len(got)), Created: created(config)}, nil
+}
+
+// remoteManifest fetches a manifest or an index; the client checks the digest where ref has one.
+func remoteManifest(ref name.Reference, opts []remote.Option) ([]byte, *manifestOrIndex, error) {
+	got, err := remote.Get(ref, opts...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("asking the registry for %s: %w", ref, err)
+	}
+	m, err := parseManifest(got.Manifest)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the manifest of %s: %w", ref, err)
+	}
+	return got.Manifest, m, nil
 }
 
 // smallBlob fetches a configuration into memory; the client checks its digest.

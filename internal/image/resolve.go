@@ -51,10 +51,15 @@ func Resolve(ctx context.Context, base kiln.Base, platform string, opts ...Optio
 	if err != nil {
 		return kiln.LockedImage{}, fmt.Errorf("resolving base %s: %w", ref, err)
 	}
-	if _, err := l.Manifest(desc); err != nil {
+	m, err := l.Manifest(desc)
+	if err != nil {
 		return kiln.LockedImage{}, fmt.Errorf("resolving base %s: %w", ref, err)
 	}
-	return kiln.LockedImage{Reference: ref, Digest: kiln.Digest(desc.Digest), Size: desc.Size}, nil
+	config, err := l.Read(kiln.Digest(m.Config.Digest), maxManifest)
+	if err != nil {
+		return kiln.LockedImage{}, fmt.Errorf("resolving base %s: %w", ref, err)
+	}
+	return kiln.LockedImage{Reference: ref, Digest: kiln.Digest(desc.Digest), Size: desc.Size, Created: created(config)}, nil
 }
 
 // Fetch copies the locked image, manifest, configuration and layers, into a

@@ -28,9 +28,13 @@ var DefaultLimits = Limits{Entries: 2_000_000, Bytes: 16 << 30}
 
 // Unpacked is what Unpack did.
 type Unpacked struct {
-	Config  ocispec.Image
-	Entries int
-	Bytes   int64
+	Config ocispec.Image
+	// Created is the date in Config as it is locked; Healthcheck is docker's
+	// addition to it, nil where there is none that names a program.
+	Created     int64
+	Healthcheck *kiln.Healthcheck
+	Entries     int
+	Bytes       int64
 	// Skipped are members that were left out, with the reason: device nodes.
 	Skipped []string
 }
@@ -54,6 +58,7 @@ func Unpack(ctx context.Context, l *Layout, desc ocispec.Descriptor, into string
 	if err := json.Unmarshal(raw, &out.Config); err != nil {
 		return nil, fmt.Errorf("unpacking image: its configuration: %w", err)
 	}
+	out.Created, out.Healthcheck = created(raw), healthcheck(raw)
 	if len(out.Config.RootFS.DiffIDs) != len(m.Layers) {
 		return nil, fmt.Errorf("unpacking image: %d layers, but the configuration knows %d", len(m.Layers), len(out.Config.RootFS.DiffIDs))
 	}

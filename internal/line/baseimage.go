@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"kiln"
 	"kiln/internal/image"
 )
@@ -55,15 +53,20 @@ func (j *journey) unpackBase(ctx context.Context, dir string) (*kiln.ImageConfig
 	if err != nil {
 		return nil, err
 	}
+	if locked := j.build.Lock.Image; out.Created != locked.Created {
+		return nil, kiln.Refuse(fmt.Errorf("the lock dates base image %s to %d, its configuration to %d; make the lock again with `kiln lock`", locked.Digest.Short(), locked.Created, out.Created))
+	}
 	for _, s := range out.Skipped {
 		j.Report.Warn(kiln.StationAssemble, "left out of the base image: "+s)
 	}
-	return baseConfig(out.Config.Config), nil
+	return baseConfig(out), nil
 }
 
-func baseConfig(c ocispec.ImageConfig) *kiln.ImageConfig {
+func baseConfig(from *image.Unpacked) *kiln.ImageConfig {
+	c := from.Config.Config
 	return &kiln.ImageConfig{
-		Entrypoint: c.Entrypoint, Command: c.Cmd, User: c.User, WorkDir: c.WorkingDir, Env: c.Env,
+		Healthcheck: from.Healthcheck,
+		Entrypoint:  c.Entrypoint, Command: c.Cmd, User: c.User, WorkDir: c.WorkingDir, Env: c.Env,
 		Ports: slices.Sorted(maps.Keys(c.ExposedPorts)), Volumes: slices.Sorted(maps.Keys(c.Volumes)), StopSignal: c.StopSignal,
 	}
 }
@@ -91,6 +94,9 @@ func inherit(r *kiln.Recipe, base *kiln.ImageConfig) *kiln.Recipe {
 	}
 	if len(r.Volumes) == 0 {
 		out.Volumes = base.Volumes
+	}
+	if r.Healthcheck == nil {
+		out.Healthcheck = base.Healthcheck
 	}
 	out.Env = map[string]string{}
 	for _, kv := range base.Env {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 
 	"kiln"
 	"kiln/internal/deb"
@@ -128,12 +129,29 @@ func (j *journey) applyProfile(ctx context.Context, dir string, in harden.Input,
 func summary(h *kiln.HardeningResult) string {
 	total := len(h.Outcomes) - h.Count(kiln.NotApplicable)
 	s := fmt.Sprintf("%d of %d objectives hold", h.Count(kiln.Satisfied), total)
-	for _, c := range []struct{ state, words string }{{kiln.NotSatisfied, "do not"}, {kiln.Waived, "waived"}, {kiln.Unknown, "unknown"}} {
-		if n := h.Count(c.state); n > 0 {
-			s += fmt.Sprintf(", %d %s", n, c.words)
+	for _, c := range []struct{ state, words string }{{kiln.NotSatisfied, "not"}, {kiln.Waived, "waived"}, {kiln.Unknown, "unknown"}} {
+		if h.Count(c.state) > 0 {
+			s += ", " + c.words + ": " + named(h, c.state)
 		}
 	}
 	return s
+}
+
+// maxNamed is how many objectives one line names.
+const maxNamed = 4
+
+// named lists the objectives of that state.
+func named(h *kiln.HardeningResult, state string) string {
+	var ids []string
+	for _, o := range h.Outcomes {
+		if o.State == state {
+			ids = append(ids, o.Objective)
+		}
+	}
+	if more := len(ids) - maxNamed; more > 0 {
+		ids = append(ids[:maxNamed], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(ids, ", ")
 }
 
 // probe runs a program inside the tree that lies in the workspace, for effective values.

@@ -196,7 +196,19 @@ func (j *journey) verify(ctx context.Context) (string, bool, error) {
 	if err := j.admitInputs(); err != nil {
 		return "", false, err
 	}
-	return fmt.Sprintf("%d inputs, every one reached by a signature", len(j.build.Lock.Packages)+len(j.build.Lock.Archives)), cached, nil
+	return provenNote(j.build.Lock), cached, nil
+}
+
+// provenNote says what verifying a lock showed, and no more: nobody signs for a base image.
+func provenNote(lock *kiln.Lock) string {
+	var parts []string
+	if n := len(lock.Packages) + len(lock.Archives); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d inputs, every one reached by a signature", n))
+	}
+	if lock.Image != nil {
+		parts = append(parts, fmt.Sprintf("base image %s by its digest only: no signature says who made it", lock.Image.Digest.Short()))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // VerifyLock re-checks a lock offline from the cache.

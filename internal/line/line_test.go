@@ -99,14 +99,46 @@ func TestAChangedTreeIsNotBelieved(t *testing.T) {
 }
 
 func TestARecipeInheritsFromItsBaseImage(t *testing.T) {
-	base := &kiln.ImageConfig{Entrypoint: []string{"/init"}, Command: []string{"serve"}, User: "10", Env: []string{"A=1", "B=2"}, Ports: []string{"80/tcp"}}
+	base := &kiln.ImageConfig{
+		Entrypoint: []string{"/init"}, Command: []string{"serve"}, User: "10", Env: []string{"A=1", "B=2"}, Ports: []string{"80/tcp"},
+		Healthcheck: &kiln.Healthcheck{Command: []string{"/check"}},
+	}
 	got := inherit(&kiln.Recipe{Env: map[string]string{"B": "3"}}, base)
-	if got.Entrypoint[0] != "/init" || got.Command[0] != "serve" || got.User != "10" || got.Env["A"] != "1" || got.Env["B"] != "3" || got.Ports[0] != "80/tcp" {
+	if got.Entrypoint[0] != "/init" || got.Command[0] != "serve" || got.User != "10" || got.Env["A"] != "1" || got.Env["B"] != "3" || got.Ports[0] != "80/tcp" || got.Healthcheck == nil {
 		t.Errorf("inherited %+v", got)
 	}
 	own := inherit(&kiln.Recipe{Entrypoint: []string{"/mine"}}, base)
 	if len(own.Command) != 0 {
 		t.Errorf("an entrypoint of the recipe's own must drop the base's command, got %v", own.Command)
+	}
+}
+
+func TestASummaryNamesWhatDoesNotHold(t *testing.T) {
+	h := &kiln.HardeningResult{}
+	add := func(state string, ids ...string) {
+		for _, id := range ids {
+			h.Outcomes = append(h.Outcomes, kiln.Outcome{Objective: id, State: state})
+		}
+	}
+	add(kiln.Satisfied, "a", "b")
+	add(kiln.NotApplicable, "n")
+	if got := summary(h); got != "2 of 2 objectives hold" {
+		t.Errorf("got %q", got)
+	}
+	add(kiln.NotSatisfied, "c", "d", "e", "f", "g", "h")
+	add(kiln.Waived, "w")
+	if got, want := summary(h), "2 of 9 objectives hold, not: c, d, e, f, and 2 more, waived: w"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestNobodySignsForABaseImage(t *testing.T) {
+	image := &kiln.LockedImage{Digest: kiln.DigestBytes([]byte("base"))}
+	if got := provenNote(&kiln.Lock{Image: image}); strings.Contains(got, "reached by a signature") || !strings.Contains(got, "digest only") {
+		t.Errorf("of a base image: %q", got)
+	}
+	if got := provenNote(&kiln.Lock{Archives: make([]kiln.LockedArchive, 1), Packages: make([]kiln.LockedPackage, 2)}); got != "3 inputs, every one reached by a signature" {
+		t.Errorf("of packages: %q", got)
 	}
 }
 

@@ -111,14 +111,14 @@ func (s *Subject) numeric(user string) (string, error) {
 	case row != nil:
 		uid, gid = row[fUID], row[fGID]
 	case !isNumber(name):
-		return "", fmt.Errorf("user %q of the recipe has no entry in the image's /etc/passwd; add it under users, or name one that a package makes", name)
+		return "", kiln.Misuse(fmt.Errorf("user %q of the recipe has no entry in the image's /etc/passwd; add it under users, or name one that a package makes", name))
 	}
 	if hasGroup {
 		gid = group
 		if !isNumber(group) {
 			g := s.table("etc/group").find(group)
 			if g == nil {
-				return "", fmt.Errorf("group %q of the recipe's user has no entry in the image's /etc/group; add it under groups", group)
+				return "", kiln.Misuse(fmt.Errorf("group %q of the recipe's user has no entry in the image's /etc/group; add it under groups", group))
 			}
 			gid = g[fGroupID]
 		}

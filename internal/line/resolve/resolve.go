@@ -78,7 +78,6 @@ func Apt(ctx context.Context, r *kiln.Recipe, o Options) (*kiln.Lock, []kiln.Evi
 	if err := lock.Validate(); err != nil {
 		return nil, nil, fmt.Errorf("internal error: the lock is not valid: %w", err)
 	}
-	o.Report.Note(kiln.StationResolve, fmt.Sprintf("%d packages from %d suites", len(lock.Packages), len(suites)))
 	return lock, evidence, nil
 }
 
@@ -96,7 +95,7 @@ func Image(ctx context.Context, r *kiln.Recipe, o Options, resolveFn func(ctx co
 	if err != nil {
 		return nil, fmt.Errorf("resolving the base image: %w", err)
 	}
-	lock.Image = &image
+	lock.Image, lock.Epoch = &image, image.Created
 	return lock, lock.Validate()
 }
 

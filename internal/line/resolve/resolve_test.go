@@ -383,7 +383,7 @@ func TestByHashFallsBackToName(t *testing.T) {
 
 func TestImage(t *testing.T) {
 	r := &kiln.Recipe{Header: kiln.NewHeader("Recipe"), Name: "test", Base: kiln.Base{OCI: "registry.example.com/base:1"}}
-	want := kiln.LockedImage{Reference: r.Base.OCI, Digest: kiln.DigestBytes([]byte("manifest")), Size: 8}
+	want := kiln.LockedImage{Reference: r.Base.OCI, Digest: kiln.DigestBytes([]byte("manifest")), Size: 8, Created: 1_700_000_000}
 	find := func(_ context.Context, b kiln.Base, platform string) (kiln.LockedImage, error) {
 		if b.OCI != r.Base.OCI || platform != "linux/arm64" {
 			return kiln.LockedImage{}, fmt.Errorf("asked for %v on %s", b, platform)
@@ -391,7 +391,7 @@ func TestImage(t *testing.T) {
 		return want, nil
 	}
 	lock, err := Image(t.Context(), r, Options{Platform: "linux/arm64"}, find)
-	if err != nil || *lock.Image != want {
+	if err != nil || *lock.Image != want || lock.Epoch != want.Created {
 		t.Errorf("%+v, %v", lock, err)
 	}
 	r.Packages = []kiln.PackageRequest{{Name: "nginx"}}

@@ -128,11 +128,17 @@ func LockWith(ctx context.Context, lock *kiln.Lock, o Options) ([]kiln.Evidence,
 }
 
 // epoch compares the lock's date with the dates of its archives, which were
-// proven: Valid-Until is judged by it, and all times of the image come from it.
+// proven, and of its base image, which is compared again when it is unpacked: Valid-Until is judged by it, and all times of the image come from it.
 func epoch(lock *kiln.Lock) error {
 	var newest int64
+	if lock.Image != nil {
+		newest = lock.Image.Created
+	}
 	for _, a := range lock.Archives {
 		newest = max(newest, a.Date)
+	}
+	if lock.Epoch != newest && len(lock.Archives) == 0 {
+		return fmt.Errorf("the lock says epoch %d, the date of its base image is %d", lock.Epoch, newest)
 	}
 	if lock.Epoch != newest {
 		return fmt.Errorf("the lock says epoch %d, the newest signed date of its archives is %d", lock.Epoch, newest)

@@ -258,6 +258,15 @@ func TestALockIsProvenFromTheCache(t *testing.T) {
 	if evidence, err := l.verify(t, now); err != nil || evidence[3].Type != PinType || len(evidence[3].Signers) != 0 {
 		t.Errorf("base image: %v", err)
 	}
+	l.lock.Image.Created = 1_700_000_000
+	l.lock.Archives, l.lock.Packages, l.lock.Epoch = nil, nil, l.lock.Image.Created
+	if _, err := l.verify(t, now); err != nil {
+		t.Errorf("a base image alone: %v", err)
+	}
+	l.lock.Epoch++
+	if _, err := l.verify(t, now); err == nil || !strings.Contains(err.Error(), "the date of its base image is") {
+		t.Errorf("a date that is not the base image's: %v", err)
+	}
 }
 
 func TestALockThatCannotBeProven(t *testing.T) {
