@@ -30,18 +30,28 @@ func setFlags(cmd *cobra.Command, file map[string]any) error {
 			return
 		}
 		variable := "KILN_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		value, from := os.Getenv(variable), variable
-		if v, ok := file[f.Name]; value == "" && ok {
-			value, from = fmt.Sprint(v), configFile
+		values, from := []any{os.Getenv(variable)}, variable
+		if values[0] == "" {
+			values, from = listOf(file[f.Name]), configFile
 		}
-		if value == "" {
-			return
-		}
-		if err := cmd.Flags().Set(f.Name, value); err != nil {
-			failed = kiln.Misuse(fmt.Errorf("%s: --%s: %w", from, f.Name, err))
+		for _, v := range values {
+			if err := cmd.Flags().Set(f.Name, fmt.Sprint(v)); err != nil {
+				failed = kiln.Misuse(fmt.Errorf("%s: --%s: %w", from, f.Name, err))
+			}
 		}
 	})
 	return failed
+}
+
+// listOf is a value of the file as a list: one that repeats a flag, or of one value.
+func listOf(v any) []any {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case []any:
+		return v
+	}
+	return []any{v}
 }
 
 func allCommands(c *cobra.Command) []*cobra.Command {

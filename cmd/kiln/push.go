@@ -25,6 +25,6 @@ func newPush(a *app) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&plain, "plain-http", false, "speak http; refused for other than loopback addresses")
+	cmd.Flags().BoolVar(&plain, "plain-http", false, "speak http to a registry that has no TLS (loopback ones may always)")
 	return cmd
 }

@@ -44,7 +44,7 @@ func newRoot(a *app) *cobra.Command {
 	f := root.PersistentFlags()
 	f.StringVar(&a.state, "state", "", "state `directory` (default /var/lib/kiln as root, else the XDG data home)")
 	f.StringVar(&a.passphraseFile, "passphrase-file", "", "`file` with the pass phrase of the signing keys (else KILN_KEY_PASSPHRASE, else asked for)")
-	f.BoolVar(&a.json, "json", false, "machine-readable output: events or documents, one JSON object a line")
+	f.BoolVar(&a.json, "json", false, "machine-readable output: a build's events, one JSON object a line; documents otherwise")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print results and errors only")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours (also NO_COLOR)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
