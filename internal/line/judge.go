@@ -199,5 +199,9 @@ func (j *journey) publish(ctx context.Context) (string, bool, error) {
 	if err != nil {
 		return "", false, err
 	}
-	return fmt.Sprintf("%s@%s in %d places", b.Name, j.req.Channel, len(places)), known, nil
+	note := b.Name + "@" + j.req.Channel
+	for _, p := range places[1:] { // the first is the local store
+		note += ", " + p.Kind + " " + p.Target
+	}
+	return note, known, nil
 }

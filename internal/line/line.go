@@ -110,6 +110,9 @@ func (l *Line) Run(ctx context.Context, req Request) (*kiln.Build, error) {
 	if err := checkUntil(req.Until); err != nil {
 		return nil, err
 	}
+	if req.Channel != "" && !kiln.ValidName(req.Channel) {
+		return nil, kiln.Misuse(fmt.Errorf("%q cannot name a channel: use a-z 0-9 . _ - and begin and end with a letter or number", req.Channel))
+	}
 	b, err := l.travel(ctx, req)
 	for range 2 { // assemble and harden keep one each
 		if !errors.Is(err, errDamagedTree) {

@@ -189,9 +189,13 @@ func TestTheNewestDecisionAboutAnImageIsKept(t *testing.T) {
 	}
 }
 
-func TestAStationThatThereIsNoneOfStopsNothing(t *testing.T) {
+func TestAStationOrChannelThatCannotBeStopsEverything(t *testing.T) {
 	_, err := (&Line{}).Run(t.Context(), Request{Recipe: &kiln.Recipe{}, Until: "tests"})
 	if !errors.Is(err, kiln.ErrMisuse) || !strings.Contains(err.Error(), `no station "tests"`) {
+		t.Errorf("got %v", err)
+	}
+	_, err = (&Line{}).Run(t.Context(), Request{Recipe: &kiln.Recipe{}, Channel: "not stable"})
+	if !errors.Is(err, kiln.ErrMisuse) || !strings.Contains(err.Error(), `"not stable" cannot name a channel`) {
 		t.Errorf("got %v", err)
 	}
 	if err := checkUntil(kiln.StationPublish); err != nil {
