@@ -11,7 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/compress/s2"
 
 	"kiln"
 	"kiln/internal/atomicfile"
@@ -33,7 +33,7 @@ type keptTree struct {
 	Bytes int64       `json:"bytes"`
 }
 
-func (t trees) path(key kiln.Digest) string { return filepath.Join(t.dir, key.Hex()+".tar.zst") }
+func (t trees) path(key kiln.Digest) string { return filepath.Join(t.dir, key.Hex()+".tar.s2") }
 
 func (t trees) has(key kiln.Digest) bool {
 	_, err := os.Stat(t.path(key))
@@ -58,10 +58,7 @@ func (t trees) save(key kiln.Digest, dir string, epoch int64) (keptTree, error) 
 
 // writeTree packs dir: hashing and compressing run beside reading.
 func writeTree(f io.Writer, sum hash.Hash, dir string, epoch int64) (tree.Stats, error) {
-	z, err := zstd.NewWriter(f, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(1<<20))
-	if err != nil {
-		return tree.Stats{}, err
-	}
+	z := s2.NewWriter(f, s2.WriterConcurrency(2))
 	buf := bufio.NewWriterSize(io.MultiWriter(sum, z), 1<<20)
 	stats, err := tree.WriteTar(buf, dir, tree.TarOptions{Epoch: epoch})
 	return stats, errors.Join(err, buf.Flush(), z.Close())
@@ -74,11 +71,7 @@ func (t trees) load(key, want kiln.Digest, dir string) error {
 		return fmt.Errorf("reading kept tree: %w", err)
 	}
 	defer f.Close()
-	z, err := zstd.NewReader(f, zstd.WithDecoderMaxMemory(64<<20))
-	if err != nil {
-		return fmt.Errorf("reading kept tree: %w", err)
-	}
-	defer z.Close()
+	z := s2.NewReader(f)
 	sum := sha256.New()
 	body := io.TeeReader(z, sum)
 	if _, err := tree.ReadTar(body, dir, tree.Limits{}); err != nil {

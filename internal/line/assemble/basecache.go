@@ -2,6 +2,7 @@ package assemble
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/compress/s2"
 	"golang.org/x/sys/unix"
 
 	"kiln"
@@ -19,12 +20,15 @@ import (
 )
 
 // baseVersion changes with the form of the files in the cache; how a base is made changes with the program.
-const baseVersion = "1"
+const baseVersion = "2"
+
+// baseSuffix names the form: tar packed with S2, which costs a fifth of zstd's time for half again its size.
+const baseSuffix = ".tar.s2"
 
 // baseLimit bounds a configured base that is read back.
 const baseLimit = 8 << 30
 
-// baseCache keeps configured base trees as tar.zst. A file's name is the key,
+// baseCache keeps configured base trees as packed tars. A file's name is the key,
 // a digest of all that the tree was made from, and the digest of the file
 // itself, which is checked before it is used. Who can write to the directory
 // can change what is built from it; damage is noticed and repaired.
@@ -43,11 +47,11 @@ func baseKey(program kiln.Digest, ps []*pkg) kiln.Digest {
 }
 
 func (c baseCache) find(key kiln.Digest) (file, sum string) {
-	found, err := filepath.Glob(filepath.Join(c.dir, key.Hex()+"-*.tar.zst"))
+	found, err := filepath.Glob(filepath.Join(c.dir, key.Hex()+"-*"+baseSuffix))
 	if err != nil || len(found) == 0 {
 		return "", ""
 	}
-	stem := strings.TrimSuffix(filepath.Base(found[0]), ".tar.zst")
+	stem := strings.TrimSuffix(filepath.Base(found[0]), baseSuffix)
 	return found[0], stem[len(key.Hex())+1:]
 }
 
@@ -82,21 +86,15 @@ func (c baseCache) store(key kiln.Digest, dir string, epoch int64) error {
 	}
 	defer os.Remove(tmp.Name())
 	defer tmp.Close()
-	z, err := zstd.NewWriter(tmp, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2), zstd.WithWindowSize(1<<20))
-	if err != nil {
-		return err
-	}
+	sum := sha256.New()
+	z := s2.NewWriter(io.MultiWriter(tmp, sum), s2.WriterConcurrency(2))
 	if _, err := tree.WriteTar(z, dir, tree.TarOptions{Epoch: epoch}); err != nil {
 		return errors.Join(err, z.Close())
 	}
 	if err := z.Close(); err != nil {
 		return err
 	}
-	sum, err := fileSum(tmp)
-	if err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), filepath.Join(c.dir, key.Hex()+"-"+sum+".tar.zst"))
+	return os.Rename(tmp.Name(), filepath.Join(c.dir, key.Hex()+"-"+kiln.DigestSum(sum.Sum(nil)).Hex()+baseSuffix))
 }
 
 // cachedBase makes the base, from the cache if it is there. Either way the
@@ -132,11 +130,7 @@ func (a *assembly) cachedBase(ctx context.Context, ps []*pkg) error {
 
 // restore unpacks a base that this program packed.
 func (a *assembly) restore(ctx context.Context, f *os.File) error {
-	z, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxWindow(8<<20))
-	if err != nil {
-		return fmt.Errorf("reading the cached base: %w", err)
-	}
-	defer z.Close()
+	z := s2.NewReader(f)
 	u := &unpacker{claims: newClaims(), owners: &owners{}, at: a.at, buf: make([]byte, 256<<10), sum: newSum(), dirTimes: true}
 	a.at.made = u.claims.make
 	defer func() { a.at.made = nil }()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -102,7 +104,7 @@ func (a *assembly) inTree(ctx context.Context, args ...string) error {
 	defer cancel()
 	var out tail
 	res, err := a.o.Run(ctx, sandbox.Spec{
-		Root: a.dir, Args: args, Env: scriptEnv(a.epoch), Stdout: &out, Stderr: &out, PIDs: maxProcesses,
+		Root: a.dir, Args: args, Env: scriptEnv(a.epoch), Stdout: &out, Stderr: &out, PIDs: maxProcesses, Mounts: a.inChroot(),
 	})
 	a.at.forget() // scripts may have replaced directories
 	if err != nil {
@@ -112,6 +114,24 @@ func (a *assembly) inTree(ctx context.Context, args ...string) error {
 		return nil
 	}
 	return blame(res.ExitCode, &out)
+}
+
+// inChroot tells package scripts that ask ischroot what is true: this is no
+// running system. The sandbox has a process 1 and a root of its own, so the
+// program would not notice, and libc6's script would ask that process to restart and wait a second.
+func (a *assembly) inChroot() []sandbox.Mount {
+	const yes, asked = "usr/bin/true", "usr/bin/ischroot"
+	root, err := os.OpenRoot(a.dir) // links that lead out of the tree are not followed
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
+	for _, p := range []string{yes, asked} {
+		if info, err := root.Lstat(p); err != nil || !info.Mode().IsRegular() {
+			return nil
+		}
+	}
+	return []sandbox.Mount{{Type: "bind", Source: filepath.Join(a.dir, yes), Target: "/" + asked, ReadOnly: true, Options: "exec"}}
 }
 
 var (
