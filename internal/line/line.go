@@ -18,6 +18,7 @@ import (
 	"kiln/internal/image"
 	"kiln/internal/keys"
 	"kiln/internal/line/admit"
+	"kiln/internal/workspace"
 )
 
 // Records is what the line needs of the record store.
@@ -66,7 +67,7 @@ type journey struct {
 	build *kiln.Build
 	memo  memo
 	trees trees
-	work  *workspace
+	work  *workspace.Space
 	at    kiln.Digest // key of the tree that lies in the workspace
 	dir   string      // where it lies
 
@@ -163,7 +164,7 @@ func (j *journey) close() {
 	if j.work == nil {
 		return
 	}
-	if err := j.work.close(); err != nil {
+	if err := j.work.Close(); err != nil {
 		j.Report.Warn("", err.Error())
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"kiln"
+	"kiln/internal/workspace"
 )
 
 // treeWork is a station's work that turns one tree into another.
@@ -54,7 +55,7 @@ func (j *journey) startingTree(ctx context.Context, from *treeNote) (string, err
 	if err := j.openWork(); err != nil {
 		return "", err
 	}
-	dir, err := j.work.fresh("tree")
+	dir, err := j.work.Fresh("tree")
 	j.dir = dir
 	return dir, err
 }
@@ -88,7 +89,7 @@ func (j *journey) openWork() error {
 	for _, p := range j.build.Lock.Packages {
 		need += 5 * p.Size
 	}
-	w, err := openWorkspace(j.path("work"), need)
+	w, err := workspace.Open(j.path("work"), need)
 	j.work = w
 	return err
 }

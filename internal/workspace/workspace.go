@@ -1,4 +1,6 @@
-package line
+// Package workspace gives root file systems a place while a process works on
+// them: a tmpfs that only this process sees, or a folder where memory is short.
+package workspace
 
 import (
 	"fmt"
@@ -10,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// workspace is where trees lie while a build works on them: a tmpfs of the
-// process's own mount namespace, or a folder where memory is short. Nothing
-// else sees it, and it goes with the process.
-type workspace struct {
+// Space is where trees lie while a process works on them: a tmpfs of the
+// process's own mount namespace (see sandbox.Enter), or a folder where memory
+// is short. Nothing else sees the tmpfs, and it goes with the process.
+type Space struct {
 	dir     string
 	mounted bool
 }
 
-// openWorkspace makes one below dir with room for need bytes.
-func openWorkspace(dir string, need int64) (*workspace, error) {
+// Open makes one below dir with room for need bytes, and removes what processes that were killed left there.
+func Open(dir string, need int64) (*Space, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making work folder: %w", err)
 	}
@@ -31,7 +33,7 @@ func openWorkspace(dir string, need int64) (*workspace, error) {
 	if err := os.MkdirAll(own, 0o700); err != nil {
 		return nil, fmt.Errorf("making work folder: %w", err)
 	}
-	w := &workspace{dir: own}
+	w := &Space{dir: own}
 	if free := memAvailable(); free > 2*need+(512<<20) {
 		if err := unix.Mount("kiln", own, "tmpfs", 0, fmt.Sprintf("mode=0700,size=%d", free*3/4)); err == nil {
 			w.mounted = true
@@ -69,8 +71,8 @@ func memAvailable() int64 {
 	return 0
 }
 
-// fresh returns an empty folder of that name.
-func (w *workspace) fresh(name string) (string, error) {
+// Fresh returns an empty folder of that name.
+func (w *Space) Fresh(name string) (string, error) {
 	dir := filepath.Join(w.dir, name)
 	if err := os.RemoveAll(dir); err != nil {
 		return "", fmt.Errorf("clearing %s: %w", name, err)
@@ -81,8 +83,8 @@ func (w *workspace) fresh(name string) (string, error) {
 	return dir, nil
 }
 
-// close drops everything.
-func (w *workspace) close() error {
+// Close drops everything.
+func (w *Space) Close() error {
 	if w.mounted {
 		if err := unix.Unmount(w.dir, unix.MNT_DETACH); err != nil {
 			return fmt.Errorf("unmounting work folder: %w", err)
