@@ -61,6 +61,7 @@ type profile struct {
 	Name        string   `yaml:"name"`
 	Description string   `yaml:"description"`
 	Inherits    string   `yaml:"inherits"`
+	Scope       string   `yaml:"scope"` // container (the default) or machine
 	Objectives  []choice `yaml:"objectives"`
 }
 
@@ -194,13 +195,21 @@ func references(o objective, marks map[string]benchmark) ([]kiln.Reference, erro
 		}
 		for _, id := range o.References[k] {
 			r := kiln.Reference{Benchmark: b.Name, Version: b.Version, ID: id}
-			if strings.HasPrefix(k, "cis-debian") {
+			if strings.HasPrefix(k, "cis-debian") || strings.HasPrefix(k, "cis-ubuntu") {
 				r.Level = o.Level
+			}
+			if graded(k) && strings.Contains(id, " ") {
+				r.ID, r.Level, _ = strings.Cut(id, " ")
 			}
 			out = append(out, r)
 		}
 	}
 	return out, nil
+}
+
+// graded benchmarks give their ids a level or category, written after the id: "5.1.8 L2", "UBTU-24-300022 CAT II".
+func graded(key string) bool {
+	return strings.HasPrefix(key, "cis-") || strings.HasPrefix(key, "stig-")
 }
 
 func (c *Catalogue) addProfile(files fs.FS, name string) error {
@@ -210,6 +219,9 @@ func (c *Catalogue) addProfile(files fs.FS, name string) error {
 	}
 	if p.Name+".yaml" != path.Base(name) || p.Description == "" {
 		return fmt.Errorf("%s: the profile's name is its file's, and it needs a description", name)
+	}
+	if !slices.Contains([]string{"", "container", "machine"}, p.Scope) {
+		return fmt.Errorf("%s: scope is container or machine, not %q", name, p.Scope)
 	}
 	c.profiles[p.Name] = p
 	return nil
@@ -250,6 +262,17 @@ func (c *Catalogue) Profiles() (names []string, descriptions map[string]string) 
 	}
 	slices.Sort(names)
 	return names, descriptions
+}
+
+// Scope says what a profile is for: "container" or "machine". It is what harden.Input.Scope takes.
+func (c *Catalogue) Scope(name string) string {
+	if name == "" {
+		name = DefaultProfile
+	}
+	if s := c.profiles[name].Scope; s != "" {
+		return s
+	}
+	return "container"
 }
 
 // Membership says for every objective which profiles it is in, sorted.

@@ -323,7 +323,7 @@ func generated(cat *catalogue.Catalogue) []domain {
 	var out []domain
 	for _, k := range cat.Objectives() {
 		set := k.Variants[0].Settings[0]
-		if len(k.Variants) > 1 || len(k.Variants[0].Settings) > 1 || k.Scope != "container" {
+		if len(k.Variants) > 1 || len(k.Variants[0].Settings) > 1 || k.Scope == "machine" {
 			continue
 		}
 		switch set.Kind {

@@ -9,6 +9,7 @@ package harden
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,6 +30,8 @@ type Input struct {
 	Lock   *kiln.Lock
 	// Controls are the objectives, in any order; the order never changes the result.
 	Controls []kiln.Control
+	// Scope is what the tree is for: "container" (the default) or "machine". Objectives of the other scope do not apply.
+	Scope string
 	// Profile is their profile's name; empty means the recipe's.
 	Profile string
 	// Catalogue is the digest of the catalogue that Controls come from.
@@ -133,6 +136,9 @@ func profileName(in Input) string {
 }
 
 func checkInput(in Input) error {
+	if !slices.Contains([]string{"", "container", "machine"}, in.Scope) {
+		return fmt.Errorf("scope is container or machine, not %q", in.Scope)
+	}
 	seen := map[string]bool{}
 	for _, c := range in.Controls {
 		if err := c.Validate(); err != nil {
@@ -298,14 +304,19 @@ func (s *Subject) attend(ctx context.Context, it *item, first, change bool) (boo
 			}
 		}
 		if change && it.waiver == nil && obs.State == kiln.NotSatisfied && obs.Blocked == "" {
-			if err := s.perform(v); err != nil {
-				return moved, err
-			}
+			err := s.perform(v)
 			for _, p := range s.takeChanged() {
 				it.changed[p], moved = true, true
 			}
+			r, refusing := errors.AsType[*refusal](err) // a file that must not be written is a reason, not a breakdown
+			if err != nil && !refusing {
+				return moved, err
+			}
 			if obs, err = s.look(v); err != nil {
 				return moved, err
+			}
+			if refusing {
+				obs.Blocked = r.Error()
 			}
 			if obs.State == kiln.NotSatisfied && obs.Blocked == "" {
 				obs.Blocked = "it does not hold after being applied: " + obs.Observed
@@ -357,7 +368,10 @@ func (it *item) settle(obs Observation, variant string, notes []string) {
 
 // outOfScope says why an objective makes no sense for this image, or nothing.
 func (s *Subject) outOfScope(c kiln.Control) string {
-	if c.Scope == "machine" {
+	if s.machine && c.Scope == "container" {
+		return "for containers only"
+	}
+	if !s.machine && c.Scope == "machine" {
 		return "for machines only"
 	}
 	if len(c.Platforms) > 0 && s.lock != nil && s.lock.Distro != "" && !slices.Contains(c.Platforms, s.lock.Distro) {

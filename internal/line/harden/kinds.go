@@ -1,5 +1,7 @@
 package harden
 
+import "slices"
+
 // kinds is the one list of mechanisms. The catalogue's data choose among them.
 var kinds = byName(allKinds())
 
@@ -12,7 +14,7 @@ func byName(list []Kind) map[string]Kind {
 }
 
 func allKinds() []Kind {
-	return append(append(append(fileKinds(), accountKinds()...), packageKinds()...), append(settingKinds(), imageKinds()...)...)
+	return slices.Concat(fileKinds(), accountKinds(), packageKinds(), settingKinds(), imageKinds(), machineKinds())
 }
 
 func fileKinds() []Kind {

@@ -38,6 +38,8 @@ type Subject struct {
 	config *kiln.ImageConfig
 	probe  Prober
 
+	machine bool // the tree is a machine's
+
 	epoch   int64
 	changed map[string]bool // paths touched since takeChanged
 	pkgs    *packages       // nil when not read yet
@@ -49,7 +51,7 @@ func newSubject(dir string, in Input) (*Subject, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the tree: %w", err)
 	}
-	s := &Subject{root: root, recipe: in.Recipe, lock: in.Lock, probe: in.Probe, changed: map[string]bool{}}
+	s := &Subject{root: root, recipe: in.Recipe, lock: in.Lock, probe: in.Probe, machine: in.Scope == "machine", changed: map[string]bool{}}
 	if s.recipe == nil {
 		s.recipe = &kiln.Recipe{}
 	}
