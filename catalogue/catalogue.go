@@ -12,9 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"kiln"
 
@@ -32,7 +34,7 @@ type Catalogue struct {
 	objectives map[string]kiln.Control
 	ids        []string // sorted
 	profiles   map[string]profile
-	digest     kiln.Digest
+	digest     func() kiln.Digest
 }
 
 type benchmark struct {
@@ -93,14 +95,16 @@ func strict(raw []byte, into any) error {
 	return yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(into)
 }
 
-// Load reads and checks the embedded catalogue. An error is a mistake in this program's own data.
-func Load() (*Catalogue, error) {
+// Load reads and checks the embedded catalogue, once in a process. An error is a mistake in this program's own data.
+func Load() (*Catalogue, error) { return embedded() }
+
+var embedded = sync.OnceValues(func() (*Catalogue, error) {
 	c, err := load(data)
 	if err != nil {
 		return nil, fmt.Errorf("internal error: catalogue: %w", err)
 	}
 	return c, nil
-}
+})
 
 func load(files fs.FS) (*Catalogue, error) {
 	c := &Catalogue{objectives: map[string]kiln.Control{}, profiles: map[string]profile{}}
@@ -108,12 +112,12 @@ func load(files fs.FS) (*Catalogue, error) {
 	if err := readFile(files, "benchmarks.yaml", &marks); err != nil {
 		return nil, err
 	}
-	err := eachFile(files, "objectives", func(name string) error {
-		var list []objective
-		if err := readFile(files, name, &list); err != nil {
-			return err
-		}
-		for _, o := range list {
+	lists, err := objectiveFiles(files)
+	if err != nil {
+		return nil, err
+	}
+	err = eachFile(files, "objectives", func(name string) error {
+		for _, o := range lists[name] {
 			if err := c.add(o, marks); err != nil {
 				return fmt.Errorf("%s: objective %s: %w", name, o.ID, err)
 			}
@@ -132,8 +136,14 @@ func load(files fs.FS) (*Catalogue, error) {
 			return nil, err
 		}
 	}
-	c.digest, err = kiln.DigestOf(c.content())
-	return c, err
+	c.digest = sync.OnceValue(func() kiln.Digest {
+		d, err := kiln.DigestOf(c.content())
+		if err != nil {
+			panic("internal error: the catalogue has no canonical form: " + err.Error())
+		}
+		return d
+	})
+	return c, nil
 }
 
 func readFile(files fs.FS, name string, into any) error {
@@ -145,6 +155,30 @@ func readFile(files fs.FS, name string, into any) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// objectiveFiles reads all files of objectives at once: parsing is most of the time that a command takes to begin.
+func objectiveFiles(files fs.FS) (map[string][]objective, error) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	lists, errs := map[string][]objective{}, map[string]error{}
+	err := eachFile(files, "objectives", func(name string) error {
+		wg.Go(func() {
+			var list []objective
+			err := readFile(files, name, &list)
+			mu.Lock()
+			defer mu.Unlock()
+			lists[name], errs[name] = list, err
+		})
+		return nil
+	})
+	wg.Wait()
+	for _, name := range slices.Sorted(maps.Keys(errs)) {
+		if errs[name] != nil {
+			return nil, errs[name]
+		}
+	}
+	return lists, err
 }
 
 func eachFile(files fs.FS, dir string, fn func(name string) error) error {
@@ -237,7 +271,7 @@ func (c *Catalogue) content() any {
 }
 
 // Digest identifies the catalogue's content.
-func (c *Catalogue) Digest() kiln.Digest { return c.digest }
+func (c *Catalogue) Digest() kiln.Digest { return c.digest() }
 
 // Objectives returns every objective, sorted by id.
 func (c *Catalogue) Objectives() []kiln.Control {
