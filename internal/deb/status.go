@@ -111,10 +111,8 @@ func Owners(dir string) (map[string]string, error) {
 type owners struct {
 	paths    map[string]string
 	merged   map[string]string // "bin" -> "usr/bin"
-	diverted map[string]diversion
+	diverted map[string]Diversion
 }
-
-type diversion struct{ to, by string }
 
 func (o *owners) add(root *os.Root, name, pkg string) error {
 	f, err := openRegular(root, name)
@@ -142,8 +140,8 @@ func (o *owners) add(root *os.Root, name, pkg string) error {
 
 // place returns where pkg's file really lies.
 func (o *owners) place(p, pkg string) string {
-	if d, ok := o.diverted[p]; ok && d.by != pkg {
-		p = d.to
+	if d, ok := o.diverted[p]; ok && d.By != pkg {
+		p = d.To
 	}
 	p = path.Clean(strings.TrimPrefix(p, "/"))
 	top, rest, deep := strings.Cut(p, "/")
@@ -171,10 +169,9 @@ func mergedDirs(root *os.Root) map[string]string {
 	return merged
 }
 
-// readDiversions reads dpkg's list: three lines each, from, to and the
-// diverting package (":" for the local administrator).
-func readDiversions(root *os.Root) (map[string]diversion, error) {
-	found := map[string]diversion{}
+// readDiversions returns dpkg's diversions by the path they move.
+func readDiversions(root *os.Root) (map[string]Diversion, error) {
+	found := map[string]Diversion{}
 	f, err := openRegular(root, "var/lib/dpkg/diversions")
 	if errors.Is(err, fs.ErrNotExist) {
 		return found, nil
@@ -187,9 +184,8 @@ func readDiversions(root *os.Root) (map[string]diversion, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
-	for i := 0; i+2 < len(lines); i += 3 {
-		found[lines[i]] = diversion{to: lines[i+1], by: lines[i+2]}
+	for _, d := range ParseDiversions(data) {
+		found[d.From] = d
 	}
 	return found, nil
 }

@@ -19,16 +19,15 @@ const (
 // diversion says that the path of all packages but "by" lies at "to". A local diversion is by ":".
 type diversion struct{ to, by string }
 
-// readDiversions reads dpkg's table of three lines an entry.
+// readDiversions returns dpkg's diversions by the path they move.
 func readDiversions(at *place) (map[string]diversion, error) {
 	data, err := readTable(at, dpkgDir+"/diversions")
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]diversion{}
-	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
-	for ; len(lines) >= 3; lines = lines[3:] {
-		out[strings.TrimPrefix(lines[0], "/")] = diversion{to: strings.TrimPrefix(lines[1], "/"), by: lines[2]}
+	for _, d := range deb.ParseDiversions(data) {
+		out[strings.TrimPrefix(d.From, "/")] = diversion{to: strings.TrimPrefix(d.To, "/"), by: d.By}
 	}
 	return out, nil
 }

@@ -177,7 +177,7 @@ var systemCases = []domain{
 	{objective: "setuid-cleared", before: []node{f("usr/bin/su", "4755", "su")}, want: map[string]string{"usr/bin/su": "0755 0:0 su"}},
 	{objective: "setgid-cleared", before: []node{f("usr/bin/wall", "2755", "wall").of("0:33")}, want: map[string]string{"usr/bin/wall": "0755 0:33 wall"}},
 	{
-		objective: "setid-unpackaged", before: append(deb("sudo", "", f("usr/bin/sudo", "4755", "sudo")), f("usr/local/bin/own", "6755", "own")),
+		objective: "setid-unpackaged", before: append(pack("sudo", "", f("usr/bin/sudo", "4755", "sudo")), f("usr/local/bin/own", "6755", "own")),
 		want: map[string]string{"usr/local/bin/own": "0755 0:0 own"},
 	},
 	{objective: "capabilities-cleared", before: []node{{path: "usr/bin/ping", mode: "0755", content: "ping", capable: true}}, want: map[string]string{"usr/bin/ping": "0755 0:0 ping"}},
@@ -204,7 +204,7 @@ var traceCases = []domain{
 	goneCase("histories-absent", "root/.bash_history", f("root/.bash_history", "0600", "login ann secret\n"), f("root/.bashrc", "0644", "")),
 	goneCase("credential-files-absent", "home/ann/.netrc", home(f("home/ann/.netrc", "0600", "machine x password y\n"), f("home/ann/.profile", "0644", ""))...),
 	goneCase("home-private-keys-absent", "home/ann/.ssh/id_ed25519", home(f("home/ann/.ssh/id_ed25519", "0600", key), f("home/ann/.ssh/id_ed25519.pub", "0644", "ssh-ed25519 AAAA\n"))...),
-	goneCase("private-keys-absent", "etc/ssl/private/made.key", append(deb("data", "", f("etc/ssl/sample.key", "0644", key)), f("etc/ssl/private/made.key", "0600", key))...),
+	goneCase("private-keys-absent", "etc/ssl/private/made.key", append(pack("data", "", f("etc/ssl/sample.key", "0644", key)), f("etc/ssl/private/made.key", "0600", key))...),
 	goneCase("trust-files-absent", "etc/hosts.equiv", f("etc/hosts.equiv", "0644", "+\n"), f("etc/hosts", "0644", "")),
 	{objective: "machine-id-empty", before: []node{f("etc/machine-id", "0444", "abcd\n")}, want: map[string]string{"etc/machine-id": "0444 0:0 "}},
 	goneCase("seeds-absent", "var/lib/systemd/random-seed", f("var/lib/systemd/random-seed", "0600", "xyz")),
@@ -223,10 +223,10 @@ var removalCases = []domain{
 	{
 		objective: "unused-packages-absent", recipe: removes(func(r *kiln.Removal) { r.Unused = true }),
 		before: concat(
-			deb("libapp", "Multi-Arch: same\n", f("usr/lib/libapp.so", "0644", "lib")),
-			deb("debconf", "", f("usr/bin/debconf", "0755", "tool")),
-			deb("less", "", f("usr/bin/less", "0755", "less")),
-			deb("coreutils", "Essential: yes\n", f("usr/bin/ls", "0755", "ls"), f("etc/ls.conf", "0644", "x")),
+			pack("libapp", "Multi-Arch: same\n", f("usr/lib/libapp.so", "0644", "lib")),
+			pack("debconf", "", f("usr/bin/debconf", "0755", "tool")),
+			pack("less", "", f("usr/bin/less", "0755", "less")),
+			pack("coreutils", "Essential: yes\n", f("usr/bin/ls", "0755", "ls"), f("etc/ls.conf", "0644", "x")),
 			[]node{
 				l("etc/alternatives/pager", "/usr/bin/less"), l("usr/bin/pager", "/etc/alternatives/pager"), l("usr/bin/dangling", "nowhere"),
 				{path: "var/lib/dpkg/status", mode: "0644", content: "Package: app\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\nDepends: libapp (>= 1) | libold, debconf\nDescription: the software\n\n"},
@@ -242,12 +242,12 @@ var removalCases = []domain{
 	},
 	{
 		objective: "requested-removals", recipe: removes(func(r *kiln.Removal) { r.Packages = []string{"less"} }),
-		before: deb("less", "", f("usr/bin/less", "0755", "less")),
+		before: pack("less", "", f("usr/bin/less", "0755", "less")),
 		want:   map[string]string{"usr/bin/less": "gone", "var/lib/dpkg/info/less.list": "gone", "var/lib/dpkg/info/less.md5sums": "gone", "var/lib/dpkg/status": statusOfApp},
 	},
 	{
 		objective: "package-manager-absent", recipe: removes(func(r *kiln.Removal) { r.PackageManager = true }),
-		before: concat(deb("apt", "", f("usr/bin/apt", "0755", "apt"), f("etc/apt/apt.conf.d/01x", "0644", "x")),
+		before: concat(pack("apt", "", f("usr/bin/apt", "0755", "apt"), f("etc/apt/apt.conf.d/01x", "0644", "x")),
 			[]node{f("var/lib/apt/lists/x", "0644", "x"), f("var/lib/dpkg/info/app.postinst", "0755", "x"), f("var/lib/dpkg/available", "0644", "")}),
 		want: map[string]string{
 			"usr/bin/apt": "gone", "etc/apt": "gone", "etc/apt/apt.conf.d": "gone", "etc/apt/apt.conf.d/01x": "gone", "var/lib/apt": "gone", "var/lib/apt/lists": "gone", "var/lib/apt/lists/x": "gone",
@@ -256,7 +256,7 @@ var removalCases = []domain{
 	},
 	{
 		objective: "shells-absent", recipe: removes(func(r *kiln.Removal) { r.Shell = true }),
-		before: append(deb("dash", "Essential: yes\n", f("usr/bin/dash", "0755", "dash")), l("usr/bin/sh", "dash"), f("etc/profile", "0644", "x")),
+		before: append(pack("dash", "Essential: yes\n", f("usr/bin/dash", "0755", "dash")), l("usr/bin/sh", "dash"), f("etc/profile", "0644", "x")),
 		want: map[string]string{
 			"usr/bin/dash": "gone", "usr/bin/sh": "gone", "etc/profile": "gone", "var/lib/dpkg/info/dash.list": "gone", "var/lib/dpkg/info/dash.md5sums": "gone", "var/lib/dpkg/status": statusOfApp,
 		},

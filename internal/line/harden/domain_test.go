@@ -166,8 +166,8 @@ var debian = []node{
 	f("var/lib/dpkg/info/app.list", "0644", "/.\n/usr\n/usr/bin\n/usr/bin/app\n"),
 }
 
-// deb are the nodes of an installed package; the status entry comes from status.
-func deb(name, extra string, files ...node) []node {
+// pack are the nodes of an installed package; the status entry comes from status.
+func pack(name, extra string, files ...node) []node {
 	list := "/.\n"
 	out := []node{}
 	for _, n := range files {
@@ -183,7 +183,7 @@ func deb(name, extra string, files ...node) []node {
 		node{path: "status", content: "Package: " + name + "\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n" + extra + "\n"})
 }
 
-// debianWith adds nodes to the sound tree; status paragraphs of deb are joined.
+// debianWith adds nodes to the sound tree; status paragraphs of pack are joined.
 func debianWith(more ...node) []node {
 	all := slices.Clone(debian)
 	at := slices.IndexFunc(all, func(n node) bool { return n.path == "var/lib/dpkg/status" })
@@ -330,7 +330,7 @@ func generated(cat *catalogue.Catalogue) []domain {
 		case "packages-absent":
 			name := set.Params["packages"].([]any)[0].(string)
 			out = append(out, domain{
-				objective: k.ID, before: deb(name, "Depends: app\n", f("usr/bin/unwanted", "0755", "tool")),
+				objective: k.ID, before: pack(name, "Depends: app\n", f("usr/bin/unwanted", "0755", "tool")),
 				want: map[string]string{
 					"usr/bin/unwanted": "gone", "var/lib/dpkg/info/" + name + ".list": "gone", "var/lib/dpkg/info/" + name + ".md5sums": "gone",
 					"var/lib/dpkg/status": statusOfApp,

@@ -6,11 +6,14 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"kiln/internal/deb"
 )
 
 const (
-	dpkgStatus = "var/lib/dpkg/status"
-	dpkgInfo   = "var/lib/dpkg/info"
+	dpkgStatus     = "var/lib/dpkg/status"
+	dpkgInfo       = "var/lib/dpkg/info"
+	dpkgDiversions = "var/lib/dpkg/diversions"
 )
 
 // pkg is an installed package as dpkg's status file has it.
@@ -99,58 +102,39 @@ func paragraphs(data []byte) [][]byte {
 	return out
 }
 
-// readPackage reads the fields that matter here, and whether the package is installed.
+// readPackage reads a paragraph and reports whether its package is installed.
+// One that dpkg would not read either is none.
 func readPackage(raw []byte) (*pkg, bool) {
-	p := &pkg{raw: raw}
-	status := ""
-	for line := range strings.Lines(string(raw)) {
-		name, value, ok := strings.Cut(strings.TrimRight(line, "\n"), ":")
-		if !ok || strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") {
-			continue
-		}
-		value = strings.TrimSpace(value)
-		switch strings.ToLower(name) {
-		case "package":
-			p.name = value
-		case "architecture":
-			p.arch = value
-		case "status":
-			status = value
-		case "essential":
-			p.essential = value == "yes"
-		case "depends", "pre-depends":
-			p.needs = append(p.needs, relations(value)...)
-		case "recommends":
-			p.recommends = relations(value)
-		case "provides":
-			for _, alt := range relations(value) {
-				p.provides = append(p.provides, alt...)
-			}
-		}
+	d, err := deb.ParsePackage(raw)
+	if err != nil || d.State() != "installed" {
+		return nil, false
 	}
-	return p, p.name != "" && !strings.Contains(p.name, "/") && strings.HasSuffix(status, " installed")
+	p := &pkg{name: d.Name, arch: d.Architecture, essential: d.Essential, raw: raw}
+	var provides [][]string
+	for _, f := range []struct {
+		text string
+		into *[][]string
+	}{{d.PreDepends, &p.needs}, {d.Depends, &p.needs}, {d.Recommends, &p.recommends}, {d.Provides, &provides}} {
+		names, err := alternatives(f.text)
+		if err != nil {
+			return nil, false
+		}
+		*f.into = append(*f.into, names...)
+	}
+	p.provides = slices.Concat(provides...)
+	return p, true
 }
 
-// relations reads "a (>= 1), b:any | c" into [[a] [b c]]. Versions need no look: the tree is consistent as installed.
-func relations(field string) [][]string {
-	var out [][]string
-	for part := range strings.SplitSeq(field, ",") {
-		var alts []string
-		for alt := range strings.SplitSeq(part, "|") {
-			name := strings.TrimSpace(alt)
-			if i := strings.IndexAny(name, " (["); i >= 0 {
-				name = name[:i]
-			}
-			name, _, _ = strings.Cut(name, ":")
-			if name != "" {
-				alts = append(alts, name)
-			}
-		}
-		if len(alts) > 0 {
-			out = append(out, alts)
+// alternatives reads "a (>= 1), b:any | c" into [[a] [b c]]. Versions need no look: the tree is consistent as installed.
+func alternatives(field string) ([][]string, error) {
+	groups, err := deb.ParseRelations(field)
+	out := make([][]string, len(groups))
+	for i, group := range groups {
+		for _, r := range group {
+			out[i] = append(out[i], r.Name)
 		}
 	}
-	return out
+	return out, err
 }
 
 // infoNames returns the info files of a package: PKG.ext, or PKG:ARCH.ext for co-installable ones.
@@ -282,28 +266,24 @@ func rootDirectory(q string) bool {
 		strings.HasPrefix(q, "var/") && strings.Count(q, "/") == 1
 }
 
-// diversion: from is really at to, for every package but by.
-type diversion struct{ from, to, by string }
-
-func (s *Subject) diversions() []diversion {
-	data, err := s.read("var/lib/dpkg/diversions")
+// diversions returns dpkg's diversions with the places in the tree that they mean.
+func (s *Subject) diversions() []deb.Diversion {
+	data, err := s.read(dpkgDiversions)
 	if err != nil {
 		return nil
 	}
-	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
-	var out []diversion
-	for i := 0; i+2 < len(lines); i += 3 {
-		from, _ := s.canonical(lines[i])
-		to, _ := s.canonical(lines[i+1])
-		out = append(out, diversion{from, to, lines[i+2]})
+	all := deb.ParseDiversions(data)
+	for i := range all {
+		all[i].From, _ = s.canonical(all[i].From)
+		all[i].To, _ = s.canonical(all[i].To)
 	}
-	return out
+	return all
 }
 
-func (s *Subject) divertedTo(moved []diversion, q string, p *pkg) string {
+func (s *Subject) divertedTo(moved []deb.Diversion, q string, p *pkg) string {
 	for _, d := range moved {
-		if d.from == q && d.by != p.name {
-			return d.to
+		if d.From == q && d.By != p.name {
+			return d.To
 		}
 	}
 	return q
@@ -311,19 +291,18 @@ func (s *Subject) divertedTo(moved []diversion, q string, p *pkg) string {
 
 // undivert drops the diversions of removed packages and moves what they had moved away back.
 func (s *Subject) undivert(list []*pkg, going map[*pkg]bool) error {
-	data, err := s.read("var/lib/dpkg/diversions")
+	data, err := s.read(dpkgDiversions)
 	if err != nil {
 		return nil
 	}
-	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
 	var keep strings.Builder
-	for i := 0; i+2 < len(lines); i += 3 {
-		if !slices.ContainsFunc(list, func(p *pkg) bool { return p.name == lines[i+2] }) {
-			fmt.Fprintf(&keep, "%s\n%s\n%s\n", lines[i], lines[i+1], lines[i+2])
+	for _, d := range deb.ParseDiversions(data) {
+		if !slices.ContainsFunc(list, func(p *pkg) bool { return p.name == d.By }) {
+			fmt.Fprintf(&keep, "%s\n%s\n%s\n", d.From, d.To, d.By)
 			continue
 		}
-		from, taken := s.canonical(lines[i])
-		to, there := s.canonical(lines[i+1])
+		from, taken := s.canonical(d.From)
+		to, there := s.canonical(d.To)
 		if there && !taken && s.isDir(path.Dir(from)) {
 			if err := s.rename(to, from); err != nil {
 				return err
@@ -333,7 +312,7 @@ func (s *Subject) undivert(list []*pkg, going map[*pkg]bool) error {
 	if keep.String() == string(data) {
 		return nil
 	}
-	return s.write("var/lib/dpkg/diversions", []byte(keep.String()), 0o644)
+	return s.write(dpkgDiversions, []byte(keep.String()), 0o644)
 }
 
 // eraseDangling removes links that no package owns and that led to what is gone, and links to those.

@@ -69,13 +69,13 @@ func TestSettingsThatAreMistakes(t *testing.T) {
 // everything is a tree on which many objectives have something to do at once.
 func everything() []node {
 	all := debianWith(concat(
-		deb("dash", "Essential: yes\n", f("usr/bin/dash", "0755", "dash")),
-		deb("apt", "Depends: libapt-pkg6.0\n", f("usr/bin/apt", "0755", "apt"), f("etc/apt/apt.conf.d/01x", "0644", "x")),
-		deb("libapt-pkg6.0", "", f("usr/lib/libapt-pkg.so", "0644", "lib")),
-		deb("sudo", "", f("usr/bin/sudo", "4755", "sudo"), f("etc/sudoers", "0440", "root ALL=(ALL) NOPASSWD: ALL\n")),
-		deb("login", "Essential: yes\n", f("usr/bin/su", "4755", "su"), f("etc/login.defs", "0644", "UMASK 022\nPASS_MAX_DAYS 99999\n")),
-		deb("less", "", f("usr/bin/less", "0755", "less"), f("usr/share/doc/less/copyright", "0644", "c"), f("usr/share/doc/less/NEWS", "0644", "n")),
-		deb("openssh-server", "", f("usr/sbin/sshd", "0755", "sshd")),
+		pack("dash", "Essential: yes\n", f("usr/bin/dash", "0755", "dash")),
+		pack("apt", "Depends: libapt-pkg6.0\n", f("usr/bin/apt", "0755", "apt"), f("etc/apt/apt.conf.d/01x", "0644", "x")),
+		pack("libapt-pkg6.0", "", f("usr/lib/libapt-pkg.so", "0644", "lib")),
+		pack("sudo", "", f("usr/bin/sudo", "4755", "sudo"), f("etc/sudoers", "0440", "root ALL=(ALL) NOPASSWD: ALL\n")),
+		pack("login", "Essential: yes\n", f("usr/bin/su", "4755", "su"), f("etc/login.defs", "0644", "UMASK 022\nPASS_MAX_DAYS 99999\n")),
+		pack("less", "", f("usr/bin/less", "0755", "less"), f("usr/share/doc/less/copyright", "0644", "c"), f("usr/share/doc/less/NEWS", "0644", "n")),
+		pack("openssh-server", "", f("usr/sbin/sshd", "0755", "sshd")),
 		[]node{
 			l("usr/bin/sh", "dash"), l("etc/alternatives/pager", "/usr/bin/less"), l("usr/bin/pager", "/etc/alternatives/pager"),
 			f("etc/ssh/sshd_config", "0644", "PermitRootLogin yes\nX11Forwarding yes\n"), f("etc/ssh/ssh_host_rsa_key", "0600", key),
@@ -244,7 +244,7 @@ func TestTheNextVariantAndWhy(t *testing.T) {
 	}
 	// What a fit accepted is where the search begins.
 	k, _ = cat.Objective("setuid-cleared")
-	dir = plant(t, debianWith(deb("sudo", "", f("usr/bin/sudo", "4755", "sudo"))...)...)
+	dir = plant(t, debianWith(pack("sudo", "", f("usr/bin/sudo", "4755", "sudo"))...)...)
 	lock := &kiln.Lock{Variants: []kiln.LockedVariant{{Objective: "setuid-cleared", Variant: "requested"}}}
 	recipe = &kiln.Recipe{Packages: []kiln.PackageRequest{{Name: "sudo"}}}
 	res, err = Apply(t.Context(), dir, Input{Recipe: recipe, Lock: lock, Controls: []kiln.Control{k}})
@@ -258,7 +258,7 @@ func TestThePackageThatIsThePurposeStays(t *testing.T) {
 	cat, err := catalogue.Load()
 	must(t, err)
 	k, _ := cat.Objective("ssh-server-absent")
-	dir := plant(t, debianWith(deb("openssh-server", "", f("usr/sbin/sshd", "0755", "sshd"))...)...)
+	dir := plant(t, debianWith(pack("openssh-server", "", f("usr/sbin/sshd", "0755", "sshd"))...)...)
 	in := Input{Recipe: &kiln.Recipe{Packages: []kiln.PackageRequest{{Name: "openssh-server"}}}, Controls: []kiln.Control{k}}
 	res, err := Apply(t.Context(), dir, in)
 	must(t, err)
@@ -314,7 +314,7 @@ func TestLinksDoNotLeadOut(t *testing.T) {
 	recipe := &kiln.Recipe{Name: "app", Packages: []kiln.PackageRequest{{Name: "app"}}, Hardening: kiln.Hardening{Profile: "container-strict", Remove: kiln.Removal{Unused: true, Shell: true, PackageManager: true, Docs: true}}}
 	list, err := cat.Select(recipe.Hardening)
 	must(t, err)
-	dir := plant(t, debianWith(append(deb("evil", "", f("usr/bin/evil", "0755", "x")),
+	dir := plant(t, debianWith(append(pack("evil", "", f("usr/bin/evil", "0755", "x")),
 		l("etc/login.defs", outside+"/precious"), l("etc/motd", up+"/precious"), l("etc/issue", outside+"/new"), l("etc/machine-id", up+"/precious"),
 		l("home", outside), l("var/cache", outside), l("etc/apt", outside), l("usr/share/doc", up), l("usr/local/lib", up), l("opt", up),
 		l("var/lib/dpkg/diversions", outside+"/precious"), l("loop", "loop"), l("etc/profile.d", "../loop"),
@@ -408,8 +408,8 @@ func TestAlternativesFallToTheNextChoice(t *testing.T) {
 	k, _ := cat.Objective("requested-removals")
 	admin := "auto\n/usr/bin/pager\npager.1.gz\n/usr/share/man/man1/pager.1.gz\n\n/usr/bin/less\n77\n/usr/share/man/man1/less.1.gz\n/usr/bin/more\n50\n/usr/share/man/man1/more.1.gz\n\n"
 	dir := plant(t, debianWith(concat(
-		deb("less", "", f("usr/bin/less", "0755", "less"), f("usr/share/man/man1/less.1.gz", "0644", "l")),
-		deb("more", "", f("usr/bin/more", "0755", "more"), f("usr/share/man/man1/more.1.gz", "0644", "m")),
+		pack("less", "", f("usr/bin/less", "0755", "less"), f("usr/share/man/man1/less.1.gz", "0644", "l")),
+		pack("more", "", f("usr/bin/more", "0755", "more"), f("usr/share/man/man1/more.1.gz", "0644", "m")),
 		[]node{
 			f("var/lib/dpkg/alternatives/pager", "0644", admin), l("etc/alternatives/pager", "/usr/bin/less"), l("usr/bin/pager", "/etc/alternatives/pager"),
 			l("etc/alternatives/pager.1.gz", "/usr/share/man/man1/less.1.gz"), l("usr/share/man/man1/pager.1.gz", "/etc/alternatives/pager.1.gz"),
