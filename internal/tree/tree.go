@@ -4,6 +4,7 @@
 package tree
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,48 +31,140 @@ type Entry struct {
 
 type inode struct{ dev, ino uint64 }
 
-type walker struct {
-	root  string
-	seen  map[inode]string
-	visit func(Entry) error
+// Survey says how a walk treats trees that may be large, unreadable or changing.
+type Survey struct {
+	// Unread is told of a place that could not be looked at, or not completely,
+	// and why. What it returns ends the walk; nil goes on with the rest. Without
+	// it any such place ends the walk.
+	Unread func(path string, err error) error
+	// Skip leaves out a directory's content before it is read. The directory itself is visited.
+	Skip func(path string) bool
+	// Entries is how many entries are visited at most; 0 means no bound.
+	Entries int
 }
+
+// ErrTooMany says that a tree has more entries than the survey allows.
+var ErrTooMany = errors.New("too many entries")
+
+// maxDepth bounds how many directories lie in one another: each holds a file descriptor open.
+const maxDepth = 500
 
 // Walk calls fn for every entry below dir, the root first, children in byte
 // order of their names, a directory before what is in it. The second and later
 // names of a hard-linked file come as type 'h' with Link set to the first.
-// fn may return fs.SkipDir for a directory. Symbolic links are never followed.
+// fn may return fs.SkipDir for a directory. Symbolic links are never followed,
+// not even one that takes a directory's place while the walk goes on (of such
+// a place only the extended attributes may be another file's).
 func Walk(dir string, fn func(Entry) error) error {
-	w := &walker{root: dir, seen: map[inode]string{}, visit: fn}
-	if err := w.walk("."); err != nil && !errors.Is(err, fs.SkipAll) {
-		return err
-	}
-	return nil
+	return WalkSurvey(context.Background(), dir, Survey{}, fn)
 }
 
-func (w *walker) walk(rel string) error {
-	e, err := w.entry(rel)
+// WalkSurvey is Walk with bounds, until ctx is done.
+func WalkSurvey(ctx context.Context, dir string, o Survey, fn func(Entry) error) error {
+	w := &walker{ctx: ctx, o: o, root: dir, seen: map[inode]string{}, visit: fn}
+	root, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	if err := w.visit(e); err != nil {
-		if e.Type == 'd' && errors.Is(err, fs.SkipDir) {
+	defer root.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(root.Fd()), &st); err != nil {
+		return fmt.Errorf("looking at %s: %w", dir, err)
+	}
+	e := entryOf(".", &st)
+	if e.Xattrs, err = xattrs(dir + "/."); err != nil {
+		return fmt.Errorf("reading extended attributes of %s: %w", dir, err)
+	}
+	err = w.enter(root, e, 0)
+	if errors.Is(err, fs.SkipAll) {
+		return nil
+	}
+	return err
+}
+
+type walker struct {
+	ctx   context.Context
+	o     Survey
+	root  string
+	seen  map[inode]string
+	count int
+	visit func(Entry) error
+}
+
+// enter visits the directory e, which dir is open on, and what is in it.
+func (w *walker) enter(dir *os.File, e Entry, depth int) error {
+	if err := w.visitOne(e); err != nil {
+		if errors.Is(err, fs.SkipDir) {
 			return nil
 		}
 		return err
 	}
-	if e.Type != 'd' {
+	if w.o.Skip != nil && w.o.Skip(e.Path) {
 		return nil
 	}
-	names, err := readNames(w.root + "/" + rel)
-	if err != nil {
-		return fmt.Errorf("listing %s: %w", rel, err)
+	if depth >= maxDepth {
+		return w.failed(e.Path, fmt.Errorf("more than %d directories in one another", maxDepth))
 	}
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		if err := w.failed(e.Path, fmt.Errorf("listing %s: %w", e.Path, err)); err != nil {
+			return err
+		}
+	}
+	slices.Sort(names)
+	fd := int(dir.Fd())
 	for _, name := range names {
-		if err := w.walk(join(rel, name)); err != nil {
+		if err := w.child(fd, e.Path, name, depth); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (w *walker) visitOne(e Entry) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	if w.count++; w.o.Entries > 0 && w.count > w.o.Entries {
+		return fmt.Errorf("%s: %w: more than %d", e.Path, ErrTooMany, w.o.Entries)
+	}
+	return w.visit(e)
+}
+
+func (w *walker) failed(rel string, err error) error {
+	if w.o.Unread == nil {
+		return err
+	}
+	return w.o.Unread(rel, err)
+}
+
+// child visits one name in an open directory. A name that has gone since it was listed is no error in a survey.
+func (w *walker) child(dir int, parent, name string, depth int) error {
+	rel := join(parent, name)
+	e, err := w.entry(dir, rel, name)
+	if err != nil {
+		return w.failed(rel, err)
+	}
+	if e.Type != 'd' {
+		return w.visitOne(e)
+	}
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		if err := w.visitOne(e); err != nil { // that it is there is known
+			return skipped(err)
+		}
+		return w.failed(rel, fmt.Errorf("listing %s: %w", rel, err))
+	}
+	sub := os.NewFile(uintptr(fd), name)
+	defer sub.Close()
+	return w.enter(sub, e, depth+1)
+}
+
+func skipped(err error) error {
+	if errors.Is(err, fs.SkipDir) {
+		return nil
+	}
+	return err
 }
 
 func join(dir, name string) string {
@@ -81,36 +174,21 @@ func join(dir, name string) string {
 	return dir + "/" + name
 }
 
-func readNames(dir string) ([]string, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	slices.Sort(names)
-	return names, err
-}
-
-func (w *walker) entry(rel string) (Entry, error) {
-	full := w.root + "/" + rel
+// entry looks at name in an open directory; rel is its path in the tree.
+func (w *walker) entry(dir int, rel, name string) (Entry, error) {
 	var st unix.Stat_t
-	if err := unix.Lstat(full, &st); err != nil {
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return Entry{}, fmt.Errorf("looking at %s: %w", rel, err)
 	}
-	e := Entry{
-		Path: rel, Type: typeOf(st.Mode), Mode: st.Mode & 0o7777,
-		UID: int(st.Uid), GID: int(st.Gid), MTime: st.Mtim.Sec,
-	}
+	e := entryOf(rel, &st)
 	switch e.Type {
 	case 'l':
-		target, err := os.Readlink(full)
+		target, err := readlinkat(dir, name)
 		if err != nil {
 			return e, fmt.Errorf("reading link %s: %w", rel, err)
 		}
-		e.Link, e.Mode = target, 0o777
+		e.Link = target
 	case 'f':
-		e.Size = st.Size
 		id := inode{st.Dev, st.Ino}
 		if first, ok := w.seen[id]; ok {
 			e.Type, e.Link, e.Size = 'h', first, 0
@@ -122,11 +200,35 @@ func (w *walker) entry(rel string) (Entry, error) {
 	}
 	if e.Type == 'f' || e.Type == 'd' {
 		var err error
-		if e.Xattrs, err = xattrs(full); err != nil {
+		if e.Xattrs, err = xattrs(w.root + "/" + rel); err != nil {
 			return e, fmt.Errorf("reading extended attributes of %s: %w", rel, err)
 		}
 	}
 	return e, nil
+}
+
+func readlinkat(dir int, name string) (string, error) {
+	var buf [unix.PathMax]byte
+	n, err := unix.Readlinkat(dir, name, buf[:])
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
+}
+
+// entryOf is what stat says of a path; Link and Xattrs are not set.
+func entryOf(rel string, st *unix.Stat_t) Entry {
+	e := Entry{
+		Path: rel, Type: typeOf(st.Mode), Mode: st.Mode & 0o7777,
+		UID: int(st.Uid), GID: int(st.Gid), MTime: st.Mtim.Sec,
+	}
+	switch e.Type {
+	case 'l':
+		e.Mode = 0o777
+	case 'f':
+		e.Size = st.Size
+	}
+	return e
 }
 
 func typeOf(mode uint32) byte {

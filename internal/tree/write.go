@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"kiln"
@@ -84,9 +85,13 @@ func (t *tarWriter) add(e Entry) error {
 // promote turns a further name into the file, because its first name is not part of this archive.
 func (t *tarWriter) promote(e *Entry) error {
 	t.first[e.Link] = e.Path
+	dir, err := os.Open(filepath.Join(t.dir, filepath.Dir(e.Path)))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
 	w := walker{root: t.dir, seen: map[inode]string{}}
-	full, err := w.entry(e.Path)
-	*e = full
+	*e, err = w.entry(int(dir.Fd()), e.Path, filepath.Base(e.Path))
 	return err
 }
 
