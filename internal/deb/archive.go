@@ -103,7 +103,7 @@ func (r *arReader) tar(want string) (member, error) {
 		}
 		m.kind = strings.TrimPrefix(ending, ".")
 		switch m.kind {
-		case "", "gz", "xz", "zst":
+		case "", "gz", "xz", "zst", "s2":
 			return m, nil
 		}
 		return m, fmt.Errorf("member %.20q: compression %.8q is not supported (none, gz, xz, zst are)", m.name, m.kind)

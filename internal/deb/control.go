@@ -11,7 +11,7 @@ import (
 
 // Bounds of control data. The largest stanza seen in a public archive has about 200 kB.
 const (
-	maxStanza  = 4 << 20
+	maxStanza  = 1 << 20
 	maxControl = 64 << 20
 )
 

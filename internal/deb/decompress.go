@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 	fastxz "github.com/therootcompany/xz"
 	slowxz "github.com/ulikunitz/xz"
@@ -18,7 +19,8 @@ const xzDictionary = 64 << 20
 var ErrTooLarge = errors.New("unpacked data is larger than allowed")
 
 // Decompress returns the unpacked content of r. Kind is "", "gz", "xz" or
-// "zst", the ending of the file's name without its dot. After max bytes
+// "zst", the ending of the file's name without its dot, or "s2", which only
+// our own cache of packages has. After max bytes
 // reading fails with ErrTooLarge. Close releases the decoder, never r.
 func Decompress(r io.Reader, kind string, max int64) (io.ReadCloser, error) {
 	switch kind {
@@ -38,6 +40,9 @@ func Decompress(r io.Reader, kind string, max int64) (io.ReadCloser, error) {
 			return nil, fmt.Errorf("opening zstd data: %w", err)
 		}
 		return &bounded{r: z, left: max, close: z.Close}, nil
+	}
+	if kind == "s2" {
+		return &bounded{r: s2.NewReader(r, s2.ReaderMaxBlockSize(1<<20)), left: max}, nil
 	}
 	return nil, fmt.Errorf("compression %.20q is not supported (none, gz, xz, zst are)", kind)
 }
