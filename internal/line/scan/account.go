@@ -223,7 +223,7 @@ func (s *scanner) maintainerScript(name string) bool {
 	}
 	pkg, _, _ := strings.Cut(rest[:dot], ":")
 	for _, p := range s.db.packages {
-		if p.name == pkg {
+		if p.Name == pkg {
 			return true
 		}
 	}

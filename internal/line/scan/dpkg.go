@@ -1,7 +1,6 @@
 package scan
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/hex"
 	"fmt"
@@ -9,13 +8,14 @@ import (
 	"path"
 	"regexp"
 	"strings"
+
+	"kiln/internal/deb"
 )
 
 // Bounds of the package database.
 const (
 	maxStatus   = 64 << 20
 	maxInfoFile = 32 << 20
-	maxLine     = 1 << 20
 )
 
 const (
@@ -24,17 +24,9 @@ const (
 	infoDir    = "var/lib/dpkg/info/"
 )
 
-// installed is one package whose files dpkg has put into the tree.
-type installed struct {
-	name, version, architecture string
-	source, sourceVersion       string
-	depends                     []string // alternatives as written, one entry for each comma
-	provides                    []string
-}
-
 // database is what dpkg knows about the tree.
 type database struct {
-	packages []*installed
+	packages []*deb.Package
 	// owner gives the package of a path, once links among directories are followed.
 	owner map[string]string
 	// leaves are owned paths below which the same package lists nothing: files, links, empty directories.
@@ -82,17 +74,16 @@ func (r *databaseReader) optional(name string, max int64) ([]byte, error) {
 	return data, nil
 }
 
-// diversions reads dpkg-divert's file: path, new path and package in turn.
+// diversions notes what dpkg-divert has moved.
 func (r *databaseReader) diversions() error {
 	text, err := r.optional("var/lib/dpkg/diversions", maxInfoFile)
 	if err != nil {
 		return err
 	}
 	r.diverted, r.by = map[string]string{}, map[string]string{}
-	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
-	for i := 0; i+2 < len(lines); i += 3 {
-		from := r.files.place(lines[i])
-		r.diverted[from], r.by[from] = r.files.place(lines[i+1]), lines[i+2]
+	for _, d := range deb.ParseDiversions(text) {
+		from := r.files.place(d.From)
+		r.diverted[from], r.by[from] = r.files.place(d.To), d.By
 	}
 	return nil
 }
@@ -111,19 +102,15 @@ func (r *databaseReader) status() error {
 	if err != nil {
 		return err
 	}
-	return stanzas(text, func(field map[string]string) error {
+	return readPackages(statusFile, text, func(p *deb.Package) error {
 		// A package counts as soon as its files are unpacked: half-configured software can be attacked as well.
-		switch words := strings.Fields(field["Status"]); {
+		switch words := strings.Fields(p.Status); {
 		case len(words) != 3:
-			return fmt.Errorf("%s: package %q has no proper status (%q)", statusFile, clip(field["Package"]), clip(field["Status"]))
+			return fmt.Errorf("package %s has no proper status (%q)", p.Name, clip(p.Status))
 		case words[2] == "not-installed", words[2] == "config-files":
 			return nil
 		}
-		p, err := newInstalled(field)
-		if err != nil {
-			return fmt.Errorf("%s: %w", statusFile, err)
-		}
-		r.conffiles(field["Conffiles"])
+		r.conffiles(p.Conffiles)
 		return r.add(p, infoDir, true)
 	})
 }
@@ -138,12 +125,8 @@ func (r *databaseReader) statusD() error {
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", printable(name), err)
 		}
-		err = stanzas(text, func(field map[string]string) error {
-			p, err := newInstalled(field)
-			if err != nil {
-				return fmt.Errorf("%s: %w", printable(name), err)
-			}
-			r.own(p.name, []string{name})
+		err = readPackages(name, text, func(p *deb.Package) error {
+			r.own(p.Name, []string{name})
 			return r.add(p, statusDir, false)
 		})
 		if err != nil {
@@ -153,12 +136,24 @@ func (r *databaseReader) statusD() error {
 	return nil
 }
 
+// readPackages calls fn with each package of a status file.
+func readPackages(name string, text []byte, fn func(*deb.Package) error) error {
+	err := deb.ParsePackages(bytes.NewReader(text), fn)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", printable(name), err)
+	}
+	return nil
+}
+
 // add registers a package and the files it lists. Distroless trees have checksums only, which then are the list.
-func (r *databaseReader) add(p *installed, dir string, lists bool) error {
+func (r *databaseReader) add(p *deb.Package, dir string, lists bool) error {
+	if err := identified(p); err != nil {
+		return err
+	}
 	r.db.packages = append(r.db.packages, p)
-	base := dir + p.name
-	if _, ok := r.files.entries[base+":"+p.architecture+".list"]; ok && lists {
-		base += ":" + p.architecture
+	base := dir + p.Name
+	if _, ok := r.files.entries[base+":"+p.Architecture+".list"]; ok && lists {
+		base += ":" + p.Architecture
 	}
 	sums, err := r.optional(base+".md5sums", maxInfoFile)
 	if err != nil {
@@ -171,7 +166,7 @@ func (r *databaseReader) add(p *installed, dir string, lists bool) error {
 		if !ok || err != nil || len(raw) != 16 {
 			continue
 		}
-		r.db.sums[r.where(p.name, name)] = [16]byte(raw)
+		r.db.sums[r.where(p.Name, name)] = [16]byte(raw)
 		r.db.known[[16]byte(raw)] = true
 		paths = append(paths, name)
 	}
@@ -182,7 +177,7 @@ func (r *databaseReader) add(p *installed, dir string, lists bool) error {
 		}
 		paths = append(paths, strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")...)
 	}
-	r.own(p.name, paths)
+	r.own(p.Name, paths)
 	return nil
 }
 
@@ -267,41 +262,16 @@ func globForm(glob string) (*regexp.Regexp, error) {
 	return regexp.Compile("^(?:" + form + ")$")
 }
 
-var (
-	debName    = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{0,127}$`)
-	debVersion = regexp.MustCompile(`^[A-Za-z0-9.+:~-]{1,255}$`)
-)
-
-func newInstalled(field map[string]string) (*installed, error) {
-	p := &installed{name: field["Package"], version: field["Version"], architecture: field["Architecture"]}
-	if !debName.MatchString(p.name) || !debVersion.MatchString(p.version) || !debName.MatchString(p.architecture) {
-		return nil, fmt.Errorf("a package entry has no proper name, version and architecture (%q, %q, %q)",
-			clip(p.name), clip(p.version), clip(p.architecture))
+// identified checks what the bill says of a package beyond what every stanza must have: these names go into
+// package URLs, and the source is what advisories are looked up by.
+func identified(p *deb.Package) error {
+	if err := deb.ValidateName(p.Architecture); err != nil {
+		return fmt.Errorf("package %s has no proper architecture (%q)", p.Name, clip(p.Architecture))
 	}
-	p.source, p.sourceVersion = p.name, p.version
-	if source := field["Source"]; source != "" {
-		name, rest, _ := strings.Cut(source, " ")
-		p.source = name
-		if v := strings.Trim(rest, "() "); v != "" {
-			p.sourceVersion = v
-		}
+	if deb.ValidateName(p.Source) != nil || deb.ValidateVersion(p.SourceVersion) != nil {
+		return fmt.Errorf("package %s has no proper source package (%q, %q)", p.Name, clip(p.Source), clip(p.SourceVersion))
 	}
-	if !debName.MatchString(p.source) || !debVersion.MatchString(p.sourceVersion) {
-		return nil, fmt.Errorf("package %s has no proper source package (%q)", p.name, clip(field["Source"]))
-	}
-	p.depends = commas(field["Pre-Depends"] + "," + field["Depends"])
-	p.provides = commas(field["Provides"])
-	return p, nil
-}
-
-func commas(field string) []string {
-	var out []string
-	for part := range strings.SplitSeq(field, ",") {
-		if part = strings.TrimSpace(part); part != "" {
-			out = append(out, part)
-		}
-	}
-	return out
+	return nil
 }
 
 func clip(s string) string {
@@ -309,50 +279,4 @@ func clip(s string) string {
 		return s[:60] + "…"
 	}
 	return s
-}
-
-// stanzas reads paragraphs of "Field: value" with continuation lines; values keep their line breaks.
-func stanzas(text []byte, fn func(map[string]string) error) error {
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	lines.Buffer(make([]byte, 64<<10), maxLine)
-	field, name := map[string]string{}, ""
-	var value strings.Builder
-	endField := func() {
-		if name != "" {
-			field[name] = value.String()
-		}
-		name = ""
-		value.Reset()
-	}
-	for lines.Scan() {
-		line := lines.Text()
-		switch {
-		case strings.TrimSpace(line) == "":
-			endField()
-			if err := emit(field, fn); err != nil {
-				return err
-			}
-			clear(field)
-		case line[0] == ' ' || line[0] == '\t':
-			value.WriteString("\n" + strings.TrimSpace(line))
-		case line[0] == '#':
-		default:
-			endField()
-			key, first, _ := strings.Cut(line, ":")
-			name = key
-			value.WriteString(strings.TrimSpace(first))
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("reading paragraphs: %w", err)
-	}
-	endField()
-	return emit(field, fn)
-}
-
-func emit(field map[string]string, fn func(map[string]string) error) error {
-	if len(field) == 0 {
-		return nil
-	}
-	return fn(field)
 }

@@ -36,11 +36,11 @@ func TestHostileTree(t *testing.T) {
 		"opt/name\nwith\x1b[31mcontrol\xffbytes": "x",
 		"opt/elf!":                               "\x7fELF" + strings.Repeat("\xff", 8192),
 		"var/lib/dpkg/info/../../../escape/x":    "x",
-		"var/lib/dpkg/status":                    "Package: p\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n",
-		"var/lib/dpkg/info/p.list":               "/../../../../etc/shadow\n/loop/loop/x\n\n/a\x00b\n",
-		"var/lib/dpkg/info/p.md5sums":            "zz  x\nd41d8cd98f00b204e9800998ecf8427e  ../../../etc/hostname\nshort\n",
+		"var/lib/dpkg/status":                    "Package: pp\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n",
+		"var/lib/dpkg/info/pp.list":              "/../../../../etc/shadow\n/loop/loop/x\n\n/a\x00b\n",
+		"var/lib/dpkg/info/pp.md5sums":           "zz  x\nd41d8cd98f00b204e9800998ecf8427e  ../../../etc/hostname\nshort\n",
 		"loop@":                                  "loop",
-		"usr/share/doc/p/copyright@":             "/../../../../../../../etc/hostname",
+		"usr/share/doc/pp/copyright@":            "/../../../../../../../etc/hostname",
 	})
 	if err := syscall.Mkfifo(filepath.Join(dir, "e.egg-info"), 0o644); err != nil {
 		t.Fatal(err)
@@ -121,17 +121,33 @@ func nested(t *testing.T, depth int) string {
 
 // A package database that cannot be trusted to be complete stops the scan.
 func TestBrokenDatabase(t *testing.T) {
-	for what, files := range map[string]map[string]string{
-		"package without a version": {"var/lib/dpkg/status": "Package: p\nStatus: install ok installed\nArchitecture: all\n"},
-		"name that is a path":       {"var/lib/dpkg/status": "Package: ../../p\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n"},
-		"no status":                 {"var/lib/dpkg/status": "Package: p\nArchitecture: all\nVersion: 1\n"},
-		"endless line":              {"var/lib/dpkg/status": "Package: p\nDescription: " + strings.Repeat("x", 2<<20)},
-		"directory instead":         {"var/lib/dpkg/status/x": ""},
-		"link that loops":           {"var/lib/dpkg/status@": "status"},
+	const status = "var/lib/dpkg/status"
+	const sound = "Package: pp\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n"
+	if _, err := scan.Tree(t.Context(), plant(t, map[string]string{status: sound}), scan.Input{}); err != nil {
+		t.Fatalf("the sound database: %v", err)
+	}
+	for what, c := range map[string]struct {
+		files map[string]string
+		says  string
+	}{
+		"package without a version": {map[string]string{status: strings.Replace(sound, "Version: 1\n", "", 1)}, "package pp: version"},
+		"no architecture":           {map[string]string{status: strings.Replace(sound, "Architecture: all\n", "", 1)}, "no proper architecture"},
+		"name that is a path":       {map[string]string{status: strings.Replace(sound, "pp", "../../p", 1)}, "package name \"../../p\""},
+		"source that is a path":     {map[string]string{status: sound + "Source: ../x\n"}, "no proper source package"},
+		"no status":                 {map[string]string{status: strings.Replace(sound, "install ok ", "", 1)}, "no proper status"},
+		"two names":                 {map[string]string{status: sound + "Package: qq\n"}, "stands twice"},
+		"dependency without end":    {map[string]string{status: sound + "Depends: libc6 (>= 2\n"}, "parenthesis is not closed"},
+		"provides that is a path":   {map[string]string{status: sound + "Provides: a/b\n"}, "no package name"},
+		"endless line":              {map[string]string{status: sound + "Description: " + strings.Repeat("x", 2<<20)}, "longer than"},
+		"directory instead":         {map[string]string{status + "/x": ""}, "not a regular file"},
+		"link that loops":           {map[string]string{status + "@": "status"}, "not a regular file"},
 	} {
-		bill, err := scan.Tree(t.Context(), plant(t, files), scan.Input{})
-		if err == nil {
+		bill, err := scan.Tree(t.Context(), plant(t, c.files), scan.Input{})
+		switch {
+		case err == nil:
 			t.Errorf("%s: the scan says nothing and finds %d components", what, len(bill.Components))
+		case !strings.Contains(err.Error(), c.says):
+			t.Errorf("%s: the error is %v; want one with %q", what, err, c.says)
 		}
 	}
 }

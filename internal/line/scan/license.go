@@ -1,7 +1,10 @@
 package scan
 
 import (
+	"bufio"
+	"bytes"
 	_ "embed"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -186,4 +189,55 @@ func spdxID(short string) (string, bool) {
 		}
 	}
 	return id, ok
+}
+
+// maxLine bounds a line of a copyright file.
+const maxLine = 1 << 20
+
+// stanzas reads paragraphs of "Field: value" with continuation lines; values keep their line breaks. People write
+// copyright files by hand, and dpkg never reads them: unlike internal/deb, it takes a field that stands twice and a
+// line that is none, so that a slip does not cost the licences of a whole package.
+func stanzas(text []byte, fn func(map[string]string) error) error {
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	lines.Buffer(make([]byte, 64<<10), maxLine)
+	field, name := map[string]string{}, ""
+	var value strings.Builder
+	endField := func() {
+		if name != "" {
+			field[name] = value.String()
+		}
+		name = ""
+		value.Reset()
+	}
+	for lines.Scan() {
+		line := lines.Text()
+		switch {
+		case strings.TrimSpace(line) == "":
+			endField()
+			if err := emit(field, fn); err != nil {
+				return err
+			}
+			clear(field)
+		case line[0] == ' ' || line[0] == '\t':
+			value.WriteString("\n" + strings.TrimSpace(line))
+		case line[0] == '#':
+		default:
+			endField()
+			key, first, _ := strings.Cut(line, ":")
+			name = key
+			value.WriteString(strings.TrimSpace(first))
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("reading paragraphs: %w", err)
+	}
+	endField()
+	return emit(field, fn)
+}
+
+func emit(field map[string]string, fn func(map[string]string) error) error {
+	if len(field) == 0 {
+		return nil
+	}
+	return fn(field)
 }

@@ -2,12 +2,14 @@ package scan
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/package-url/packageurl-go"
 
 	"kiln"
+	"kiln/internal/deb"
 )
 
 // component returns a language package; namespace and name are those of its package URL, full its name for people.
@@ -27,35 +29,43 @@ func purlString(p *packageurl.PackageURL) string {
 
 // debURL is the package URL of an OS package. The upstream qualifier keeps source name and version, because
 // advisories of Debian and its derivatives speak of source packages only.
-func debURL(distro string, p *installed) string {
+func debURL(distro string, p *deb.Package) string {
 	vendor, _, _ := strings.Cut(distro, "-")
-	qualifiers := map[string]string{"arch": p.architecture, "upstream": p.source + "@" + p.sourceVersion}
+	qualifiers := map[string]string{"arch": p.Architecture, "upstream": p.Source + "@" + p.SourceVersion}
 	if distro != "" {
 		qualifiers["distro"] = distro
 	}
-	return purlString(packageurl.NewPackageURL("deb", cmp.Or(vendor, "debian"), p.name, p.version, packageurl.QualifiersFromMap(qualifiers), ""))
+	return purlString(packageurl.NewPackageURL("deb", cmp.Or(vendor, "debian"), p.Name, p.Version, packageurl.QualifiersFromMap(qualifiers), ""))
 }
 
 // packages adds the OS packages, joined with the lock.
-func (s *scanner) packages() {
-	urls := s.providers()
+func (s *scanner) packages() error {
+	urls, err := s.providers()
+	if err != nil {
+		return err
+	}
 	for _, p := range s.db.packages {
+		needs, err := dependencies(p, urls)
+		if err != nil {
+			return err
+		}
 		s.bill.Components = append(s.bill.Components, kiln.Component{
-			Type: "deb", Name: p.name, Version: p.version, Architecture: p.architecture,
-			PURL: debURL(s.bill.Distro, p), Source: p.source, SourceVersion: p.sourceVersion,
-			Digest: s.lockedDigest(p), Licenses: s.packageLicenses(p), DependsOn: dependencies(p, urls),
+			Type: "deb", Name: p.Name, Version: p.Version, Architecture: p.Architecture,
+			PURL: debURL(s.bill.Distro, p), Source: p.Source, SourceVersion: p.SourceVersion,
+			Digest: s.lockedDigest(p), Licenses: s.packageLicenses(p), DependsOn: needs,
 		})
 	}
+	return nil
 }
 
 // lockedDigest is the digest of the .deb that the lock names for exactly this package, else empty.
-func (s *scanner) lockedDigest(p *installed) kiln.Digest {
+func (s *scanner) lockedDigest(p *deb.Package) kiln.Digest {
 	if s.in.Lock == nil {
 		return ""
 	}
 	for i := range s.in.Lock.Packages {
 		l := &s.in.Lock.Packages[i]
-		if l.Name == p.name && l.Version == p.version && l.Architecture == p.architecture {
+		if l.Name == p.Name && l.Version == p.Version && l.Architecture == p.Architecture {
 			return l.Digest
 		}
 	}
@@ -63,47 +73,59 @@ func (s *scanner) lockedDigest(p *installed) kiln.Digest {
 }
 
 // providers maps a name to the package URLs of the installed packages that are or provide it, real ones first.
-func (s *scanner) providers() map[string][]string {
+func (s *scanner) providers() (map[string][]string, error) {
 	urls := map[string][]string{}
 	for _, p := range s.db.packages {
-		urls[p.name] = append(urls[p.name], debURL(s.bill.Distro, p))
+		urls[p.Name] = append(urls[p.Name], debURL(s.bill.Distro, p))
 	}
 	for _, p := range s.db.packages {
-		for _, virtual := range p.provides {
-			name := relationName(virtual)
-			if len(urls[name]) == 0 || !slices.Contains(urls[name], debURL(s.bill.Distro, p)) {
-				urls[name] = append(urls[name], debURL(s.bill.Distro, p))
+		provides, err := relations(p, p.Provides)
+		if err != nil {
+			return nil, err
+		}
+		url := debURL(s.bill.Distro, p)
+		for _, virtual := range provides {
+			for _, r := range virtual {
+				if !slices.Contains(urls[r.Name], url) {
+					urls[r.Name] = append(urls[r.Name], url)
+				}
 			}
 		}
 	}
-	return urls
+	return urls, nil
 }
 
 // dependencies names, for each dependency, the first alternative that is installed.
-func dependencies(p *installed, urls map[string][]string) []string {
+func dependencies(p *deb.Package, urls map[string][]string) ([]string, error) {
+	needs, err := relations(p, p.PreDepends, p.Depends)
 	var out []string
-	for _, d := range p.depends {
-		for alternative := range strings.SplitSeq(d, "|") {
-			if found := urls[relationName(alternative)]; len(found) > 0 {
+	for _, need := range needs {
+		for _, r := range need {
+			if found := urls[r.Name]; len(found) > 0 {
 				out = append(out, found[0])
 				break
 			}
 		}
 	}
-	return union(out, nil)
+	return union(out, nil), err
 }
 
-// relationName is the package of one relation: "libc6:any (>= 2.36) [amd64]" is libc6.
-func relationName(relation string) string {
-	name, _, _ := strings.Cut(strings.TrimSpace(relation), " ")
-	name, _, _ = strings.Cut(name, "(")
-	name, _, _ = strings.Cut(name, ":")
-	return name
+// relations reads fields of an installed package.
+func relations(p *deb.Package, fields ...string) ([][]deb.Relation, error) {
+	var all [][]deb.Relation
+	for _, field := range fields {
+		groups, err := deb.ParseRelations(field)
+		if err != nil {
+			return nil, fmt.Errorf("package %s: %w", p.Name, err)
+		}
+		all = append(all, groups...)
+	}
+	return all, nil
 }
 
 // packageLicenses reads the package's copyright file where it is machine-readable.
-func (s *scanner) packageLicenses(p *installed) []string {
-	name := "usr/share/doc/" + p.name + "/copyright"
+func (s *scanner) packageLicenses(p *deb.Package) []string {
+	name := "usr/share/doc/" + p.Name + "/copyright"
 	if _, ok := s.files.entries[s.files.follow(name)]; !ok {
 		return nil
 	}

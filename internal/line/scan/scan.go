@@ -63,7 +63,9 @@ func Tree(ctx context.Context, dir string, in Input) (*kiln.Bill, error) {
 	if err := s.read(ctx); err != nil {
 		return nil, fmt.Errorf("reading the files of the tree: %w", err)
 	}
-	s.packages()
+	if err := s.packages(); err != nil {
+		return nil, fmt.Errorf("reading the package database of the tree: %w", err)
+	}
 	s.finish()
 	return s.bill, s.bill.Validate()
 }

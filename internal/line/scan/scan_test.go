@@ -305,7 +305,7 @@ func TestPackageStates(t *testing.T) {
 		"install ok installed": true, "hold ok installed": true, "install ok unpacked": true, "install reinstreq half-installed": true,
 		"install ok triggers-pending": true, "deinstall ok config-files": false, "purge ok not-installed": false,
 	} {
-		dir := plant(t, map[string]string{"var/lib/dpkg/status": "Package: p\nStatus: " + status + "\nArchitecture: all\nVersion: 1\n"})
+		dir := plant(t, map[string]string{"var/lib/dpkg/status": "Package: pp\nStatus: " + status + "\nArchitecture: all\nVersion: 1\n"})
 		bill, err := scan.Tree(t.Context(), dir, scan.Input{})
 		if err != nil {
 			t.Fatal(err)
@@ -338,8 +338,8 @@ func TestDistroless(t *testing.T) {
 func TestPathExclude(t *testing.T) {
 	dir := plant(t, map[string]string{
 		"etc/dpkg/dpkg.cfg.d/docker": "path-exclude /usr/share/ignored\npath-exclude=/usr/share/doc/*\npath-include=/usr/share/doc/*/copyright\n",
-		"var/lib/dpkg/status":        "Package: a\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n",
-		"var/lib/dpkg/info/a.list":   "/etc/dpkg/dpkg.cfg.d/docker\n/usr/share/doc/a/README\n/usr/share/doc/a/copyright\n",
+		"var/lib/dpkg/status":        "Package: aa\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n",
+		"var/lib/dpkg/info/aa.list":  "/etc/dpkg/dpkg.cfg.d/docker\n/usr/share/doc/a/README\n/usr/share/doc/a/copyright\n",
 	})
 	bill, err := scan.Tree(t.Context(), dir, scan.Input{})
 	if err != nil {
