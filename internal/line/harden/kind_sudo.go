@@ -17,7 +17,7 @@ type sudoParams struct {
 
 func (p sudoParams) check() error {
 	if p.Name == "" || strings.ContainsAny(p.Name+p.Value, "\n,!\"") {
-		return errors.New("name is needed; neither it nor value has commas, quotes or !")
+		return errors.New("name is needed; it and value must be free of commas, quotes and exclamation marks")
 	}
 	return checkMeets(p.Accept, p.Value)
 }
