@@ -210,3 +210,14 @@ func TestInvalidNamesFieldAndRule(t *testing.T) {
 		t.Errorf("a small recipe is refused: %v", err)
 	}
 }
+
+// Wherever a document is cut short, the error says that, not how a decoder calls it.
+func TestACutDocumentEndsTooEarly(t *testing.T) {
+	whole := `{"name":"x","list":[1,{"a":"b"},true]}`
+	for n := range len(whole) {
+		_, err := parseJSON([]byte(whole[:n]))
+		if err == nil || !strings.Contains(err.Error(), "it ends too early") {
+			t.Errorf("cut to %q: %v", whole[:n], err)
+		}
+	}
+}

@@ -325,7 +325,7 @@ func TestRecipesThatAreMisuse(t *testing.T) {
 		"a waiver without an end":     {"hardening: {waivers: [{objective: no-setuid, owner: me, reason: none}]}", []string{"kiln.yaml:8:", "expires"}},
 		"an objective nobody knows":   {"hardening: {include: [no-such-thing]}", []string{"resolve: ", "no-such-thing", "hint: `kiln controls ls` lists"}},
 		"a platform nobody knows":     {"platform: linux/vax", []string{"linux/vax"}},
-		"a profile nobody knows":      {"hardening: {profile: container-basline}", []string{"resolve: ", "container-basline", "there are container-baseline"}},
+		"a profile nobody knows":      {"hardening: {profile: container-basline}", []string{"resolve: ", "container-basline", "there are ", "container-baseline"}},
 		"text that is not YAML":       {"labels: {a: [}", []string{"kiln.yaml:8:"}},
 		"a pin without priority":      {"pins: [{package: ash, priority: 0}]", []string{"pins[0]", "priority"}},
 		"a program nobody can run":    {"entrypoint: \"sh -c 'x' | y\"", []string{"kiln.yaml:8:", "entrypoint"}},
