@@ -91,12 +91,17 @@ type HardeningResult struct {
 	Header
 	Profile   string    `json:"profile"`
 	Catalogue Digest    `json:"catalogue"`
-	Before    Digest    `json:"before"` // tree digest
+	Before    Digest    `json:"before"` // tree digest; empty where an audit computed none
 	After     Digest    `json:"after"`
 	Outcomes  []Outcome `json:"outcomes"`
 	Removed   []string  `json:"removed,omitempty"` // packages removed
 	// Config is the image configuration after hardening.
 	Config ImageConfig `json:"config"`
+	// Target is what an audit looked at, as the user named it, Image the digest of its manifest where it is an image.
+	Target string `json:"target,omitempty"`
+	Image  Digest `json:"image,omitempty"`
+	// LeftOut are places that an audit did not look into, each with the reason.
+	LeftOut []string `json:"leftOut,omitempty"`
 }
 
 // Count returns how many outcomes are in that state.

@@ -14,4 +14,6 @@ type ImageConfig struct {
 	Labels      map[string]string `json:"labels,omitempty"`
 	StopSignal  string            `json:"stopSignal,omitempty"`
 	Healthcheck *Healthcheck      `json:"healthcheck,omitempty"`
+	// History are the commands that made an image's layers, as an image that was not built here records them.
+	History []string `json:"history,omitempty"`
 }

@@ -502,7 +502,8 @@ type defaultsParams struct {
 // unused are those of the names that no file belongs to and that the recipe does not know.
 func (p defaultsParams) unused(s *Subject) (gone, stay []string) {
 	users, groups := map[int]bool{}, map[int]bool{}
-	for _, e := range s.index {
+	for _, q := range s.paths() {
+		e := s.index[q]
 		users[e.UID], groups[e.GID] = true, true
 	}
 	for _, r := range s.table("etc/passwd").entries() {

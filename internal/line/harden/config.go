@@ -231,11 +231,32 @@ func secretsState(s *Subject, _ none) (Observation, error) {
 			off = append(off, "the command line")
 		}
 	}
+	for i, step := range s.config.History {
+		if what := historySecret(step); what != "" {
+			off = append(off, fmt.Sprintf("%s in step %d of the history", what, i+1))
+		}
+	}
 	if len(off) == 0 {
 		return good("none"), nil
 	}
 	slices.Sort(off)
 	return blocked(list(off), "the recipe puts what looks like a secret into the image: give it at run time instead"), nil
+}
+
+// historySecret names what looks like a secret in a command of an image's
+// history, never its value: a variable set to more than another variable, or a known form of key.
+func historySecret(step string) string {
+	for _, word := range strings.Fields(step) {
+		k, v, _ := strings.Cut(strings.TrimLeft(word, `-'"`), "=")
+		v = strings.Trim(v, `'"`)
+		if v != "" && !strings.HasPrefix(v, "$") && !strings.HasSuffix(strings.ToUpper(k), "_FILE") && secretName.MatchString(k) {
+			return k
+		}
+	}
+	if secretValue.MatchString(step) {
+		return "a key or an address with a password"
+	}
+	return ""
 }
 
 func searchPath(c *kiln.ImageConfig) string {

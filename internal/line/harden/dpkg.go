@@ -53,8 +53,11 @@ func (p *packages) owner(q string) string {
 // packages reads the database once; removals keep it up to date.
 func (s *Subject) packages() *packages {
 	if s.pkgs != nil {
+		s.sight.recall()
 		return s.pkgs
 	}
+	defer s.sight.apart()()
+	s.otherPackages()
 	db := &packages{byName: map[string][]*pkg{}, virt: map[string][]*pkg{}, owners: map[string][]*pkg{}}
 	s.pkgs = db
 	data, err := s.read(dpkgStatus)

@@ -14,7 +14,7 @@ func (s *Subject) libraries(q string) []string {
 	if e == nil || (e.Type != 'f' && e.Type != 'h') || !bytes.Equal(s.head(q, 4), []byte(elf.ELFMAG)) {
 		return nil
 	}
-	f, err := s.root.Open(q)
+	f, err := s.open(q)
 	if err != nil {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +44,26 @@ type Input struct {
 	// Before is the tree's digest where the caller already knows it; empty means it is computed.
 	Before kiln.Digest
 	Report kiln.Report // may be nil
+
+	// Config is the configuration of an image that exists already; Audit judges it as it is. Nil means the recipe's.
+	// Its History holds the commands of the image's history, oldest first.
+	Config *kiln.ImageConfig
+	// Layers are the image's, lowest first, for what the tree alone does not show: a file that a later layer hides is
+	// still in an earlier one. Nil where there are none to look into.
+	Layers []Layer
+	// Skip are places of the tree that Audit does not look into, each with the reason.
+	Skip map[string]string
+
+	sight *sight // of an audit
+}
+
+// Layer is one layer of an image as a registry hands it out.
+type Layer struct {
+	Digest kiln.Digest // of the blob as it is stored
+	Step   string      // the command of the history that made it, where the image records it
+	// Open returns the layer's tar archive, decompressed. Its content is anybody's: names, sizes and their number are
+	// to be bounded by who reads it. Reading to the end checks the blob's digest.
+	Open func() (io.ReadCloser, error)
 }
 
 // maxRounds bounds the fix point: one change may undo another (a removed account leaves unowned files).
@@ -52,15 +73,6 @@ const maxRounds = 5
 // sorted by id. Applying the same input again changes nothing. On an error the
 // tree may be partly changed, never a file half-written: drop the fork.
 func Apply(ctx context.Context, dir string, in Input) (*kiln.HardeningResult, error) {
-	return run(ctx, dir, in, true)
-}
-
-// Audit reports the state of every objective and changes nothing.
-func Audit(ctx context.Context, dir string, in Input) (*kiln.HardeningResult, error) {
-	return run(ctx, dir, in, false)
-}
-
-func run(ctx context.Context, dir string, in Input, change bool) (*kiln.HardeningResult, error) {
 	in = in.withDefaults()
 	if err := checkInput(in); err != nil {
 		return nil, err
@@ -80,7 +92,7 @@ func run(ctx context.Context, dir string, in Input, change bool) (*kiln.Hardenin
 		return nil, err
 	}
 	s.config = config
-	outcomes, touched, err := s.pursue(ctx, in, change)
+	outcomes, touched, err := s.pursue(ctx, in, true)
 	if err != nil {
 		return nil, err
 	}
@@ -286,6 +298,7 @@ func waive(items []*item, in Input) {
 func (s *Subject) attend(ctx context.Context, it *item, first, change bool) (bool, error) {
 	if why := s.outOfScope(it.control); why != "" {
 		it.outcome.Before, it.outcome.State, it.outcome.Reason = kiln.NotApplicable, kiln.NotApplicable, why
+		s.sight.doubt(&it.outcome)
 		return false, nil
 	}
 	notes := []string{}
@@ -368,14 +381,17 @@ func (it *item) settle(obs Observation, variant string, notes []string) {
 
 // outOfScope says why an objective makes no sense for this image, or nothing.
 func (s *Subject) outOfScope(c kiln.Control) string {
+	s.sight.clear()
 	if s.machine && c.Scope == "container" {
 		return "for containers only"
 	}
 	if !s.machine && c.Scope == "machine" {
 		return "for machines only"
 	}
-	if len(c.Platforms) > 0 && s.lock != nil && s.lock.Distro != "" && !slices.Contains(c.Platforms, s.lock.Distro) {
-		return "not for " + s.lock.Distro
+	if len(c.Platforms) > 0 {
+		if distro := s.distro(); distro != "" && !slices.Contains(c.Platforms, distro) {
+			return "not for " + distro
+		}
 	}
 	if c.Applies == nil {
 		return ""
@@ -394,7 +410,7 @@ func (s *Subject) look(v kiln.Variant) (Observation, error) {
 	var joined Observation
 	seen := []string{}
 	for i, set := range v.Settings {
-		obs, err := kinds[set.Kind].state(s, set.Params)
+		obs, err := s.state(set)
 		if err != nil {
 			return obs, fmt.Errorf("variant %s, kind %s: %w", v.ID, set.Kind, err)
 		}

@@ -38,7 +38,8 @@ type Subject struct {
 	config *kiln.ImageConfig
 	probe  Prober
 
-	machine bool // the tree is a machine's
+	machine bool   // the tree is a machine's
+	sight   *sight // what an audit could not see; nil when hardening
 
 	epoch   int64
 	changed map[string]bool // paths touched since takeChanged
@@ -58,6 +59,7 @@ func newSubject(dir string, in Input) (*Subject, error) {
 	if s.lock != nil {
 		s.epoch = s.lock.Epoch
 	}
+	s.sight = in.sight
 	if err := s.scan(dir); err != nil {
 		root.Close()
 		return nil, err
@@ -67,7 +69,7 @@ func newSubject(dir string, in Input) (*Subject, error) {
 
 func (s *Subject) scan(dir string) error {
 	s.index, s.twins, s.inside = map[string]*tree.Entry{}, map[string][]string{}, map[string]int{}
-	err := tree.Walk(dir, func(e tree.Entry) error {
+	err := s.sight.walk(dir, func(e tree.Entry) error {
 		s.index[e.Path] = &e
 		s.inside[path.Dir(e.Path)]++
 		s.names = append(s.names, e.Path)
@@ -99,6 +101,11 @@ func (s *Subject) close() { s.root.Close() }
 
 // paths returns every path of the tree in byte order. The slice is not to be kept over a change.
 func (s *Subject) paths() []string {
+	s.sight.below(".")
+	return s.sorted()
+}
+
+func (s *Subject) sorted() []string {
 	if s.stale {
 		kept := make([]string, 0, len(s.index))
 		for _, p := range s.names {
@@ -113,10 +120,11 @@ func (s *Subject) paths() []string {
 
 // below returns the paths strictly below dir in byte order.
 func (s *Subject) below(dir string) []string {
+	s.sight.below(dir)
 	if dir == "." {
-		return slices.DeleteFunc(slices.Clone(s.paths()), func(p string) bool { return p == "." })
+		return slices.DeleteFunc(slices.Clone(s.sorted()), func(p string) bool { return p == "." })
 	}
-	names, prefix := s.paths(), dir+"/"
+	names, prefix := s.sorted(), dir+"/"
 	from, _ := slices.BinarySearch(names, prefix)
 	to := from
 	for to < len(names) && strings.HasPrefix(names[to], prefix) {
@@ -154,6 +162,7 @@ func (s *Subject) follow(p string, last bool, budget int) (string, bool) {
 		}
 		e := s.index[next]
 		if e == nil {
+			s.sight.missed(done, next)
 			return path.Join(next, tail), false
 		}
 		if e.Type == 'l' && (tail != "" || last) {
@@ -195,27 +204,54 @@ func (s *Subject) isDir(p string) bool {
 // read returns the content of the regular file that p leads to; fs.ErrNotExist where there is none.
 func (s *Subject) read(p string) ([]byte, error) {
 	if !s.isFile(p) {
+		if s.lookup(p) != nil {
+			s.sight.failed(fmt.Errorf("reading %s: it is no regular file", p))
+		}
 		return nil, fmt.Errorf("reading %s: %w", p, fs.ErrNotExist)
 	}
 	q, _ := s.resolve(p)
-	f, err := s.root.Open(q)
+	data, err := s.content(q)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", p, err)
+		err = fmt.Errorf("reading %s: %w", p, err)
+		s.sight.failed(err)
+	}
+	return data, err
+}
+
+func (s *Subject) content(q string) ([]byte, error) {
+	f, err := s.open(q)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		return nil, fmt.Errorf("larger than %d MiB", maxFile>>20)
+	}
+	return data, err
+}
+
+// open opens the regular file at q, canonical. What took its place since the
+// tree was listed is refused and never waited for, a FIFO for instance.
+func (s *Subject) open(q string) (*os.File, error) {
+	f, err := s.root.OpenFile(q, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", p, err)
+		return nil, err
 	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("reading %s: larger than %d MiB", p, maxFile>>20)
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is no regular file any more")
 	}
-	return data, nil
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // head returns up to n first bytes of a regular file; nothing where it cannot be read.
 func (s *Subject) head(p string, n int) []byte {
-	f, err := s.root.Open(p)
+	f, err := s.open(p)
 	if err != nil {
 		return nil
 	}
