@@ -79,6 +79,8 @@ type Outcome struct {
 	// Observed is the value seen before the change, Changed the paths that Apply touched.
 	Observed string   `json:"observed,omitempty"`
 	Changed  []string `json:"changed,omitempty"`
+	// Wanted is what the strictest variant that was asked for wants, in words; empty where it was not recorded.
+	Wanted string `json:"wanted,omitempty"`
 	// Effective says which source State used: "file", or the program asked.
 	Effective  string      `json:"effective,omitempty"`
 	Reason     string      `json:"reason,omitempty"` // for not applicable, unknown, waived
