@@ -83,6 +83,12 @@ func (l *Line) put(data []byte) (kiln.Digest, error) {
 	return d, err
 }
 
+// keep stores content of a known digest.
+func (l *Line) keep(r io.Reader, want kiln.Digest, limit int64) error {
+	_, _, err := l.Blobs.Put(r, want, limit)
+	return err
+}
+
 func describeLock(lock *kiln.Lock) string {
 	if lock.Image != nil {
 		return fmt.Sprintf("base image %s, %d packages", lock.Image.Digest.Short(), len(lock.Packages))
@@ -146,7 +152,8 @@ func (l *Line) lock(ctx context.Context, r *kiln.Recipe, read *digests) (*kiln.L
 			read.add(want)
 			return l.Blobs.Path(want), nil
 		},
-		Put: l.put,
+		Put:  l.put,
+		Keep: l.keep,
 		Verify: func(raw []byte, a kiln.AptArchive, suite string, keyring []byte) (*deb.Release, kiln.Evidence, error) {
 			return l.release(ctx, raw, a, suite, keyring)
 		},
@@ -220,11 +227,8 @@ func (l *Line) verifyLock(ctx context.Context, lock *kiln.Lock, r *kiln.Recipe) 
 	return verify.LockWith(ctx, lock, verify.Options{
 		Pinned: pinnedKeys(r),
 		Open:   func(d kiln.Digest) (io.ReadCloser, error) { return l.Blobs.Open(d) },
-		Keep: func(r io.Reader, want kiln.Digest, limit int64) error {
-			_, _, err := l.Blobs.Put(r, want, limit)
-			return err
-		},
-		Now: l.Now(),
+		Keep:   l.keep,
+		Now:    l.Now(),
 	})
 }
 

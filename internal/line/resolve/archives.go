@@ -229,11 +229,21 @@ func (s *suite) load(ctx context.Context, x kiln.LockedIndex, o Options) (*index
 	if err != nil {
 		return nil, fmt.Errorf("fetching %s of %s: %w", x.Path, s.name, err)
 	}
-	loaded, err := loadIndex(o.CacheDir, x.Digest, kind, func() (io.ReadCloser, error) { return os.Open(name) })
+	loaded, err := loadIndex(o.CacheDir, x.Digest, kind, func() (io.ReadCloser, error) { return os.Open(name) }, s.keep(x, o))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s of %s: %w", x.Path, s.name, err)
 	}
 	return loaded, nil
+}
+
+// keep stores the file unpacked where the archive signs its digest too, so that verifying need not unpack it again.
+func (s *suite) keep(x kiln.LockedIndex, o Options) func(io.Reader) error {
+	ext := path.Ext(x.Path)
+	plain, known := s.release.SHA256[strings.TrimSuffix(x.Path, ext)]
+	if o.Keep == nil || ext == "" || !known || plain.Size > maxIndexBytes {
+		return nil
+	}
+	return func(r io.Reader) error { return o.Keep(r, plain.Digest, plain.Size) }
 }
 
 // fetch gets the file by its digest, so that an archive that changes meanwhile

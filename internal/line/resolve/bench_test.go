@@ -55,7 +55,7 @@ func BenchmarkIndex(b *testing.B) {
 	open := func() (io.ReadCloser, error) { return os.Open(name) }
 	b.ReportAllocs()
 	for b.Loop() {
-		built, err := loadIndex("", x.Digest, strings.TrimPrefix(path.Ext(x.Path), "."), open)
+		built, err := loadIndex("", x.Digest, strings.TrimPrefix(path.Ext(x.Path), "."), open, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

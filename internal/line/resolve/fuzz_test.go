@@ -9,7 +9,7 @@ import (
 
 // FuzzIndex: whatever a cached index holds, it is refused or every record can be asked for.
 func FuzzIndex(f *testing.F) {
-	x, err := buildIndex(bytes.NewReader([]byte("Package: aa\nVersion: 1\nArchitecture: all\nFilename: a\nSize: 1\nSHA256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\nProvides: bb\nDepends: cc | dd\n")), "")
+	x, err := buildIndex(bytes.NewReader([]byte("Package: aa\nVersion: 1\nArchitecture: all\nFilename: a\nSize: 1\nSHA256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\nProvides: bb\nDepends: cc | dd\n")), "", nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func FuzzIndex(f *testing.F) {
 func FuzzPackages(f *testing.F) {
 	f.Add("Package: aa\nVersion: 1\nArchitecture: all\nFilename: a\nSize: 1\nSHA256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\nProvides: bb (= 1), cc\n\n# x\nPackage: bb\nVersion: 2\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		x, err := buildIndex(bytes.NewReader([]byte(text)), "")
+		x, err := buildIndex(bytes.NewReader([]byte(text)), "", nil)
 		if err != nil {
 			return
 		}

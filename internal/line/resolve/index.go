@@ -209,7 +209,8 @@ func cutString(s string) (value, rest string, ok bool) {
 }
 
 // buildIndex reads a Packages file; kind is its compression ("", gz, xz, zst).
-func buildIndex(r io.Reader, kind string) (*index, error) {
+// Keep, if not nil, reads the unpacked text meanwhile; its error ends the reading.
+func buildIndex(r io.Reader, kind string, keep func(io.Reader) error) (*index, error) {
 	plain, err := deb.Decompress(r, kind, maxIndexBytes)
 	if err != nil {
 		return nil, err
@@ -220,8 +221,7 @@ func buildIndex(r io.Reader, kind string) (*index, error) {
 	unpacked := make(chan struct{})
 	go func() { // unpacks while this goroutine parses
 		defer close(unpacked)
-		_, err := io.CopyBuffer(onlyWriter{pw}, onlyReader{plain}, make([]byte, 1<<18))
-		_ = pw.CloseWithError(err)
+		_ = pw.CloseWithError(unpackTo(pw, plain, keep))
 	}()
 	err = deb.ParsePackages(pr, b.add)
 	_ = pr.CloseWithError(io.ErrClosedPipe) // ends the unpacking when parsing failed
@@ -230,6 +230,30 @@ func buildIndex(r io.Reader, kind string) (*index, error) {
 		return nil, err
 	}
 	return &b.index, nil
+}
+
+// unpackTo copies plain to w, and to keep beside it.
+func unpackTo(w io.Writer, plain io.Reader, keep func(io.Reader) error) error {
+	if keep == nil {
+		_, err := io.CopyBuffer(onlyWriter{w}, onlyReader{plain}, make([]byte, 1<<18))
+		return err
+	}
+	kr, kw := io.Pipe()
+	kept := make(chan error)
+	go func() {
+		err := keep(kr)
+		if err == nil { // it may have the text already, and not have read it
+			_, err = io.Copy(io.Discard, kr)
+		}
+		_ = kr.CloseWithError(err)
+		kept <- err
+	}()
+	_, err := io.CopyBuffer(onlyWriter{io.MultiWriter(kw, w)}, onlyReader{plain}, make([]byte, 1<<18))
+	_ = kw.CloseWithError(err)
+	if keepErr := <-kept; keepErr != nil && (err == nil || errors.Is(err, keepErr)) {
+		return fmt.Errorf("keeping it unpacked: %w", keepErr)
+	}
+	return err
 }
 
 // onlyReader and onlyWriter keep io.Copy to the buffer it was given.
@@ -332,8 +356,8 @@ func (x *index) check() error {
 }
 
 // loadIndex returns the index of the Packages file with that digest, from the
-// cache when it is there; open gives the file itself.
-func loadIndex(cacheDir string, digest kiln.Digest, kind string, open func() (io.ReadCloser, error)) (*index, error) {
+// cache when it is there; open gives the file itself, and keep stores it unpacked (see buildIndex).
+func loadIndex(cacheDir string, digest kiln.Digest, kind string, open func() (io.ReadCloser, error), keep func(io.Reader) error) (*index, error) {
 	cached := ""
 	if cacheDir != "" {
 		cached = filepath.Join(cacheDir, "index", digest.Hex())
@@ -348,7 +372,7 @@ func loadIndex(cacheDir string, digest kiln.Digest, kind string, open func() (io
 		return nil, err
 	}
 	defer f.Close()
-	x, err := buildIndex(f, kind)
+	x, err := buildIndex(f, kind, keep)
 	if err != nil {
 		return nil, err
 	}

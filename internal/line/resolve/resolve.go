@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 	"strings"
@@ -26,6 +27,9 @@ type Options struct {
 	Blob func(ctx context.Context, url string, want kiln.Digest, size int64) (path string, err error)
 	// Put stores bytes in the blob store (InRelease, keyrings), for verification without a network. Nil stores nothing.
 	Put func(data []byte) (kiln.Digest, error)
+	// Keep, if set, stores an unpacked Packages file under the digest that the signed InRelease gives it,
+	// so that verifying need not unpack it again.
+	Keep func(content io.Reader, want kiln.Digest, max int64) error
 	// Verify checks a signed InRelease by every rule of apt and of the policy. It has no default: nothing unverified is ever read.
 	Verify func(raw []byte, a kiln.AptArchive, suite string, keyring []byte) (*deb.Release, kiln.Evidence, error)
 	// Platform is os/arch where the recipe names none; empty means the machine's own.
