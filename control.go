@@ -22,6 +22,8 @@ type Control struct {
 
 // Applicability: every set field must hold.
 type Applicability struct {
+	// Init is the init system that must be present: "systemd", or "any".
+	Init    string `json:"init,omitempty" yaml:"init,omitempty"`
 	Package string `json:"package,omitempty" yaml:"package,omitempty"`
 	File    string `json:"file,omitempty" yaml:"file,omitempty"`
 }
@@ -147,6 +149,8 @@ func (c *Control) Validate() error {
 		return invalid(c.ID+".severity", "is high, medium or low")
 	case !oneOf(c.Scope, "container", "machine", "both"):
 		return invalid(c.ID+".scope", "is container, machine or both")
+	case c.Applies != nil && !oneOf(c.Applies.Init, "", "any", "systemd"):
+		return invalid(c.ID+".applies.init", "is any or systemd")
 	case len(c.Variants) == 0:
 		return invalid(c.ID+".variants", "needs at least one")
 	}

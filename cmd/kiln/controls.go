@@ -173,6 +173,13 @@ func applies(p *kiln.Applicability) string {
 	if p.File != "" {
 		parts = append(parts, p.File+" exists")
 	}
+	switch p.Init {
+	case "":
+	case "any":
+		parts = append(parts, "an init system is there")
+	default:
+		parts = append(parts, "the init system is "+p.Init)
+	}
 	return strings.Join(parts, " and ")
 }
 

@@ -396,6 +396,9 @@ func (s *Subject) outOfScope(c kiln.Control) string {
 	if c.Applies == nil {
 		return ""
 	}
+	if i := c.Applies.Init; i != "" && !s.hasInit(i) {
+		return "no init system (" + i + ") is in the image"
+	}
 	if f := c.Applies.File; f != "" && s.lookup(f) == nil {
 		return f + " is not in the image"
 	}
@@ -403,6 +406,15 @@ func (s *Subject) outOfScope(c kiln.Control) string {
 		return "package " + p + " is not in the image"
 	}
 	return ""
+}
+
+// hasInit reports whether the tree has an init system, "systemd" or "any".
+func (s *Subject) hasInit(which string) bool {
+	places := []string{"usr/lib/systemd/systemd", "lib/systemd/systemd"}
+	if which == "any" {
+		places = append(places, "usr/sbin/init", "sbin/init", "bin/init", "etc/init", "usr/lib/openrc", "sbin/openrc")
+	}
+	return slices.ContainsFunc(places, func(p string) bool { return s.lookup(p) != nil })
 }
 
 // look joins the states of a variant's settings: it is satisfied when all are, and not applicable when all are.

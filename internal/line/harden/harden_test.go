@@ -480,3 +480,27 @@ func TestHardLinksOnAFork(t *testing.T) {
 		t.Errorf("the layer below was changed: %s", got)
 	}
 }
+
+func TestWhereNoInitSystemIsItsObjectivesDoNotApply(t *testing.T) {
+	control := kiln.Control{ID: "x", Title: "t", Rationale: "r", Severity: "low", Scope: "both", Applies: &kiln.Applicability{Init: "systemd"}, Variants: []kiln.Variant{
+		{ID: "a", Settings: []kiln.Setting{{Kind: "file-mode", Params: map[string]any{"paths": []any{"/etc/x"}, "mode": "0644"}}}},
+	}}
+	for what, c := range map[string]struct {
+		init string
+		with []node
+		want string
+	}{
+		"none":             {"systemd", nil, kiln.NotApplicable},
+		"systemd":          {"systemd", []node{f("usr/lib/systemd/systemd", "0755", "")}, kiln.Satisfied},
+		"another":          {"systemd", []node{f("sbin/init", "0755", "")}, kiln.NotApplicable},
+		"another, for any": {"any", []node{f("sbin/init", "0755", "")}, kiln.Satisfied},
+	} {
+		control.Applies.Init = c.init
+		dir := plant(t, debianWith(append(c.with, f("etc/x", "0666", ""))...)...)
+		res, err := Apply(t.Context(), dir, Input{Recipe: new(kiln.Recipe), Controls: []kiln.Control{control}, Profile: "p"})
+		must(t, err)
+		if got := res.Outcomes[0]; got.State != c.want {
+			t.Errorf("%s: %s (%s), want %s", what, got.State, got.Reason, c.want)
+		}
+	}
+}

@@ -24,7 +24,7 @@ func machine() []node {
 	} {
 		pkgs = append(pkgs, node{path: "status", content: "Package: " + name + "\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n"})
 	}
-	return append(pkgs,
+	return append(pkgs, f("usr/lib/systemd/systemd", "0755", ""),
 		d("etc/security", "0755"), d("etc/audit/rules.d", "0750"), d("etc/profile.d", "0755"), d("etc/rsyslog.d", "0755"), d("etc/apt/apt.conf.d", "0755"),
 		f("etc/default/grub", "0644", "GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX=\"\"\n"), f("etc/sudoers", "0440", "Defaults env_reset\n@includedir /etc/sudoers.d\n"), d("etc/sudoers.d", "0750"),
 		f("etc/ssh/sshd_config", "0600", "Port 22\n"), f("etc/ssh/ssh_config", "0644", "Host *\n"),
