@@ -225,7 +225,7 @@ func section(b *strings.Builder, title string, changes []Change) {
 
 // line keeps one entry on one line of a terminal, whatever a file was named.
 func line(s string) string {
-	return strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(visibleString(s))
+	return strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(VisibleText(s))
 }
 
 func delta(n int64) string {

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"kiln"
 )
@@ -70,9 +71,30 @@ func HTML(w io.Writer, b *kiln.Build, options ...Options) error {
 
 var page = template.Must(template.New("report.html").Funcs(functions).Parse(pageText))
 
-// visible returns a copy of the record in which no string can reorder or hide
-// the text around it: control and format characters other than line breaks and
-// tabs are written as escapes.
+// Dress is what pages of Kiln have in common: their style, script, and the
+// content security policy that allows those two and nothing else.
+type Dress struct {
+	Style  template.CSS
+	Script template.JS
+	Policy string
+}
+
+// NewDress returns the dress of every page.
+func NewDress() Dress {
+	return Dress{Style: template.CSS(styleText), Script: template.JS(scriptText), Policy: securityPolicy()}
+}
+
+// Template parses the text of another page, which may use the functions and the definitions (digest, pill, text, reference)
+// of the build's.
+func Template(name, text string) (*template.Template, error) {
+	base, err := template.New("report.html").Funcs(functions).Parse(pageText)
+	if err != nil {
+		return nil, err
+	}
+	return base.New(name).Parse(text)
+}
+
+// visible returns a copy of the record in which every string is as VisibleText makes it.
 func visible(b *kiln.Build) (*kiln.Build, error) {
 	text, err := json.Marshal(b)
 	if err != nil {
@@ -94,7 +116,7 @@ func visible(b *kiln.Build) (*kiln.Build, error) {
 func visibleValue(v any) any {
 	switch v := v.(type) {
 	case string:
-		return visibleString(v)
+		return VisibleText(v)
 	case []any:
 		for i := range v {
 			v[i] = visibleValue(v[i])
@@ -103,18 +125,21 @@ func visibleValue(v any) any {
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for key, value := range v {
-			out[visibleString(key)] = visibleValue(value)
+			out[VisibleText(key)] = visibleValue(value)
 		}
 		return out
 	}
 	return v
 }
 
-func visibleString(s string) string {
+// VisibleText returns a text that cannot reorder or hide what stands around it,
+// and that every kind of file can hold: control and format characters other than
+// line breaks and tabs are written as escapes, what is no UTF-8 as U+FFFD.
+func VisibleText(s string) string {
 	hidden := func(r rune) bool {
-		return r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r))
+		return r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r&0xfffe == 0xfffe) // the last are no characters
 	}
-	if !strings.ContainsFunc(s, hidden) {
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, hidden) {
 		return s
 	}
 	var b strings.Builder

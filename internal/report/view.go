@@ -20,9 +20,7 @@ const maxListed = 400
 type view struct {
 	*kiln.Build
 	Options
-	Style    template.CSS
-	Script   template.JS
-	Policy   string
+	Dress
 	Headline headline
 	Proofs   []proof
 	Facts    []fact
@@ -95,7 +93,7 @@ type layerRow struct {
 }
 
 func newView(b *kiln.Build, o Options) *view {
-	v := &view{Build: b, Options: o, Style: template.CSS(styleText), Script: template.JS(scriptText), Policy: securityPolicy()}
+	v := &view{Build: b, Options: o, Dress: NewDress()}
 	v.Headline = newHeadline(b)
 	v.Proofs = proofs(b.Evidence)
 	v.Timeline, v.Total = timeline(b.Stations)
