@@ -54,10 +54,16 @@ func TestAnAuditIsUnsureOfWhatItCannotSee(t *testing.T) {
 		unsure, reason string
 		sure           []string
 	}{
-		{"a tree too deep", func(dir string) error { return os.MkdirAll(filepath.Join(dir, "srv", deep), 0o755) },
-			"world-writable-files", "more than 500 directories", []string{"account-zero-uid", "mode-passwd"}},
-		{"a huge file", func(dir string) error { return os.Truncate(filepath.Join(dir, "etc/passwd"), 1<<40) },
-			"account-zero-uid", "etc/passwd: larger than 64 MiB", []string{"world-writable-files", "group-zero-gid"}},
+		{
+			"a tree too deep", func(dir string) error { return os.MkdirAll(filepath.Join(dir, "srv", deep), 0o755) },
+			"world-writable-files", "more than 500 directories",
+			[]string{"account-zero-uid", "mode-passwd"},
+		},
+		{
+			"a huge file", func(dir string) error { return os.Truncate(filepath.Join(dir, "etc/passwd"), 1<<40) },
+			"account-zero-uid", "etc/passwd: larger than 64 MiB",
+			[]string{"world-writable-files", "group-zero-gid"},
+		},
 		{"a FIFO for a file", func(dir string) error {
 			return errors.Join(os.Remove(filepath.Join(dir, "etc/shadow")), unix.Mkfifo(filepath.Join(dir, "etc/shadow"), 0o600))
 		}, "account-empty-password", "etc/shadow: it is no regular file", []string{"account-zero-uid"}},
