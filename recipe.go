@@ -218,6 +218,9 @@ type Healthcheck struct {
 type Hardening struct {
 	// Profile is a name in the catalogue; default "container-baseline"; "none" applies nothing.
 	Profile string `json:"profile,omitempty" yaml:"profile,omitempty"`
+	// Profiles are several names in the catalogue, instead of profile: every objective of any of them, each by the
+	// variant that meets all of them. All are for containers, or all for machines.
+	Profiles []string `json:"profiles,omitempty" yaml:"profiles,omitempty"`
 	// Include are further objectives, by id.
 	Include []string `json:"include,omitempty" yaml:"include,omitempty"`
 	// Waivers are objectives not to be met, each with an owner, a reason and an expiry.

@@ -350,6 +350,11 @@ func NormalPort(s string) (string, bool) {
 func (c *recipeCheck) hardening() {
 	h := c.r.Hardening
 	c.want(h.Profile == "" || idForm.MatchString(h.Profile), "hardening.profile", "is a profile's name, such as container-baseline, or none")
+	c.want(h.Profile == "" || len(h.Profiles) == 0, "hardening.profiles", "stands instead of profile, not beside it")
+	for i, name := range h.Profiles {
+		c.want(idForm.MatchString(name), at("hardening.profiles", i), "is a profile's name, such as cis-l2")
+	}
+	c.unique("hardening.profiles", h.Profiles)
 	for i, id := range h.Include {
 		c.want(idForm.MatchString(id), at("hardening.include", i), "is an objective's id")
 	}

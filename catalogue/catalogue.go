@@ -32,7 +32,8 @@ const DefaultProfile = "container-baseline"
 // Catalogue is the checked content of this package.
 type Catalogue struct {
 	objectives map[string]kiln.Control
-	ids        []string // sorted
+	joint      map[string]string // objective to the variant that meets every profile's choice
+	ids        []string          // sorted
 	profiles   map[string]profile
 	digest     func() kiln.Digest
 }
@@ -56,6 +57,9 @@ type objective struct {
 	Level       string              `yaml:"level"` // of the CIS references: L1 or L2
 	References  map[string][]string `yaml:"references"`
 	Conflicts   []kiln.Conflict     `yaml:"conflicts"`
+	// Joint is the variant that meets every profile's choice at once, where profiles begin with different ones.
+	// Without it the strictest of them is it.
+	Joint string `yaml:"joint"`
 }
 
 // profile names objectives; it takes those of the profile it inherits and may begin with another variant.
@@ -107,7 +111,7 @@ var embedded = sync.OnceValues(func() (*Catalogue, error) {
 })
 
 func load(files fs.FS) (*Catalogue, error) {
-	c := &Catalogue{objectives: map[string]kiln.Control{}, profiles: map[string]profile{}}
+	c := &Catalogue{objectives: map[string]kiln.Control{}, joint: map[string]string{}, profiles: map[string]profile{}}
 	marks := map[string]benchmark{}
 	if err := readFile(files, "benchmarks.yaml", &marks); err != nil {
 		return nil, err
@@ -209,7 +213,10 @@ func (c *Catalogue) add(o objective, marks map[string]benchmark) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	c.objectives[o.ID] = k
+	if o.Joint != "" && variantIndex(k, o.Joint) < 0 {
+		return fmt.Errorf("joint names no variant: %q", o.Joint)
+	}
+	c.objectives[o.ID], c.joint[o.ID] = k, o.Joint
 	c.ids = append(c.ids, o.ID)
 	return nil
 }
@@ -267,7 +274,7 @@ func (c *Catalogue) content() any {
 	for _, id := range c.ids {
 		list = append(list, c.objectives[id])
 	}
-	return map[string]any{"objectives": list, "profiles": c.profiles}
+	return map[string]any{"objectives": list, "profiles": c.profiles, "joint": c.joint}
 }
 
 // Digest identifies the catalogue's content.
@@ -303,7 +310,8 @@ func (c *Catalogue) Scope(name string) string {
 	if name == "" {
 		name = DefaultProfile
 	}
-	if s := c.profiles[name].Scope; s != "" {
+	first, _, _ := strings.Cut(name, joiner)
+	if s := c.profiles[first].Scope; s != "" {
 		return s
 	}
 	return "container"
@@ -328,17 +336,81 @@ func (c *Catalogue) Membership() map[string][]string {
 // maxInherit bounds the chain of profiles.
 const maxInherit = 10
 
+// joiner stands between the names of profiles that are taken together: "cis-l2+stig-cat3".
+const joiner = "+"
+
+// UnionName is the name of several profiles taken together, as Profile and Scope read it and results carry it.
+func UnionName(names ...string) string { return strings.Join(names, joiner) }
+
 // Profile returns the objectives of a profile, those it inherits included,
 // sorted by id. Variants stricter than the profile's choice are left out.
+// Names joined by "+" are the union of those profiles, see Union.
 func (c *Catalogue) Profile(name string) ([]kiln.Control, error) {
 	if name == "" {
 		name = DefaultProfile
+	}
+	if names := strings.Split(name, joiner); len(names) > 1 {
+		return c.Union(names...)
 	}
 	chosen := map[string]kiln.Control{}
 	if err := c.collect(name, chosen, maxInherit); err != nil {
 		return nil, err
 	}
 	return sorted(chosen), nil
+}
+
+// maxUnion bounds how many profiles can be taken together.
+const maxUnion = 32
+
+// Union returns the objectives that are in any of the profiles, sorted by id.
+// Where they begin an objective with different variants, the union begins with
+// the one that meets all of them: the objective's joint variant, else the
+// strictest of those chosen. Profiles for containers and for machines do not
+// go together; the profile "none" adds nothing to others.
+func (c *Catalogue) Union(names ...string) ([]kiln.Control, error) {
+	if len(names) == 0 || len(names) > maxUnion {
+		return nil, fmt.Errorf("taking %d profiles together: want 1 to %d", len(names), maxUnion)
+	}
+	scope, chosen := "", map[string]kiln.Control{}
+	for _, name := range names {
+		own := map[string]kiln.Control{}
+		if err := c.collect(name, own, maxInherit); err != nil {
+			return nil, err
+		}
+		if len(own) > 0 {
+			if scope != "" && c.Scope(name) != scope {
+				return nil, fmt.Errorf("profile %s is for a %s, %s before it is for a %s: they do not go together", name, c.Scope(name), names[0], scope)
+			}
+			scope = c.Scope(name)
+		}
+		for id, k := range own {
+			if before, both := chosen[id]; both {
+				k = c.meet(before, k)
+			}
+			chosen[id] = k
+		}
+	}
+	return sorted(chosen), nil
+}
+
+// meet returns an objective that begins with the variant that meets what both choices begin with.
+func (c *Catalogue) meet(a, b kiln.Control) kiln.Control {
+	if len(a.Variants) == len(b.Variants) {
+		return a
+	}
+	all := c.objectives[a.ID]
+	if at := variantIndex(all, c.joint[a.ID]); at >= 0 {
+		all.Variants = all.Variants[at:]
+		return all
+	}
+	if len(a.Variants) > len(b.Variants) {
+		return a
+	}
+	return b
+}
+
+func variantIndex(k kiln.Control, id string) int {
+	return slices.IndexFunc(k.Variants, func(v kiln.Variant) bool { return v.ID == id })
 }
 
 func (c *Catalogue) collect(name string, into map[string]kiln.Control, depth int) error {
@@ -374,7 +446,7 @@ func (c *Catalogue) from(ch choice) (kiln.Control, error) {
 	if ch.Variant == "" {
 		return k, nil
 	}
-	at := slices.IndexFunc(k.Variants, func(v kiln.Variant) bool { return v.ID == ch.Variant })
+	at := variantIndex(k, ch.Variant)
 	if at < 0 {
 		return k, fmt.Errorf("objective %s has no variant %q", ch.ID, ch.Variant)
 	}
@@ -391,11 +463,22 @@ func sorted(chosen map[string]kiln.Control) []kiln.Control {
 	return out
 }
 
-// Select returns the objectives of a recipe's hardening section: its profile's,
+// ProfileOf is the name of what a recipe's hardening section chooses: its profile, several joined by "+", or the default.
+func ProfileOf(h kiln.Hardening) string {
+	switch {
+	case len(h.Profiles) > 0:
+		return UnionName(h.Profiles...)
+	case h.Profile != "":
+		return h.Profile
+	}
+	return DefaultProfile
+}
+
+// Select returns the objectives of a recipe's hardening section: its profiles',
 // those it includes by id (or id/variant, to begin with that variant), and those
 // that perform the removals it asks for. It is what the harden station takes.
 func (c *Catalogue) Select(h kiln.Hardening) ([]kiln.Control, error) {
-	list, err := c.Profile(h.Profile)
+	list, err := c.Profile(ProfileOf(h))
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ account-unused-defaults account-password-max-age account-password-min-age accoun
 private-keys-absent root-home-empty leftovers-absent unused-packages-absent package-manager-absent shells-absent documentation-absent
 ssh-server-absent sudo-absent cron-absent fetch-tools-absent compilers-absent debuggers-absent mail-servers-absent display-absent time-daemons-absent
 rsync-absent login-max-days login-min-days login-warn-days login-inactive shell-umask root-umask shells-list su-restricted sudo-pty sudo-log
-apt-no-weak-dependencies ssh-forwarding ssh-gssapi ssh-idle image-user-known image-exec-form image-labels account-no-shell/all setuid-cleared/none
+apt-no-weak-dependencies ssh-forwarding ssh-gssapi ssh-idle/cis image-user-known image-exec-form image-labels account-no-shell/all setuid-cleared/none
 setgid-cleared/none capabilities-cleared/none login-umask/stig`
 )
 

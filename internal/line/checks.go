@@ -25,10 +25,7 @@ var loadCatalogue = sync.OnceValues(catalogue.Load)
 
 func (j *journey) profile() (chosen, error) {
 	h := j.req.Recipe.Hardening
-	c := chosen{profile: h.Profile}
-	if c.profile == "" {
-		c.profile = catalogue.DefaultProfile
-	}
+	c := chosen{profile: catalogue.ProfileOf(h)}
 	all, err := loadCatalogue()
 	if err != nil {
 		return c, err

@@ -199,7 +199,7 @@ func (e *explainer) hardening(r *kiln.Recipe) {
 	if h.Profile == "none" {
 		e.item("none: the profile is none")
 	} else {
-		e.item("meets every objective of %s, or says which it does not", or(h.Profile, "container-baseline"))
+		e.item("meets every objective of %s, or says which it does not", or(strings.Join(h.Profiles, " and "), or(h.Profile, "container-baseline")))
 	}
 	for _, id := range h.Include {
 		e.item("meets %s too", id)
