@@ -52,7 +52,7 @@ func newRoot(a *app) *cobra.Command {
 	})
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	root.AddCommand(newInit(a), newBuild(a), newRecipe(a), newLock(a), newVerify(a), newKey(a), newShow(a), newLs(a), newDiff(a), newPush(a), newPolicy(a), newControls(a), newVersion(a))
+	root.AddCommand(newInit(a), newBuild(a), newRecipe(a), newLock(a), newVerify(a), newKey(a), newShow(a), newLs(a), newDiff(a), newPush(a), newPolicy(a), newControls(a), newAudit(a), newVersion(a))
 	refuseUnknown(root)
 	return root
 }

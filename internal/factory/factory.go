@@ -43,6 +43,13 @@ type Factory struct {
 	keys    map[string]*keys.Key // opened once: the pass phrase is slow to check on purpose
 }
 
+func (c Config) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
+}
+
 // Open opens or creates the state directory.
 func Open(cfg Config) (*Factory, error) {
 	if cfg.Now == nil {

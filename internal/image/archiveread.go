@@ -95,12 +95,28 @@ func archiveImage(file string, into *Layout) (manifest, config []byte, err error
 
 type archiveMember struct{ offset, size int64 }
 
-// archiveIndex finds where every member's bytes lie (symbolic links, which old
-// docker versions write, followed) and reads manifest.json.
+// archiveIndex finds where every member's bytes lie and reads manifest.json.
 func archiveIndex(file string) (map[string]archiveMember, []archiveManifest, error) {
-	f, err := os.Open(file)
+	members, err := archiveMembers(file)
 	if err != nil {
 		return nil, nil, err
+	}
+	raw, err := readMember(file, members, "manifest.json")
+	if err != nil {
+		return nil, nil, errors.New("it has no manifest.json; make it with `docker save` or `podman save --format docker-archive`")
+	}
+	var list []archiveManifest
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return nil, nil, fmt.Errorf("its manifest.json: %w", err)
+	}
+	return members, list, nil
+}
+
+// archiveMembers finds where every member's bytes lie; symbolic links, which old docker versions write, are followed.
+func archiveMembers(file string) (map[string]archiveMember, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	members, links := map[string]archiveMember{}, map[string]string{}
@@ -110,16 +126,16 @@ func archiveIndex(file string) (map[string]archiveMember, []archiveManifest, err
 			break
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("it is no tar archive (a compressed one must be unpacked first): %w", err)
+			return nil, fmt.Errorf("it is no tar archive (a compressed one must be unpacked first): %w", err)
 		}
 		if n > maxArchiveMembers {
-			return nil, nil, fmt.Errorf("it has more than %d members", maxArchiveMembers)
+			return nil, fmt.Errorf("it has more than %d members", maxArchiveMembers)
 		}
 		switch name := path.Clean(h.Name); h.Typeflag {
 		case tar.TypeReg:
 			at, err := f.Seek(0, io.SeekCurrent)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			members[name] = archiveMember{at, h.Size}
 		case tar.TypeSymlink:
@@ -131,15 +147,7 @@ func archiveIndex(file string) (map[string]archiveMember, []archiveManifest, err
 			members[name] = m
 		}
 	}
-	raw, err := readMember(file, members, "manifest.json")
-	if err != nil {
-		return nil, nil, errors.New("it has no manifest.json; make it with `docker save` or `podman save --format docker-archive`")
-	}
-	var list []archiveManifest
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, nil, fmt.Errorf("its manifest.json: %w", err)
-	}
-	return members, list, nil
+	return members, nil
 }
 
 func openMember(file string, members map[string]archiveMember, name string) (io.ReadCloser, int64, error) {

@@ -52,11 +52,11 @@ func Unpack(ctx context.Context, l *Layout, desc ocispec.Descriptor, into string
 	}
 	out := &Unpacked{}
 	raw, err := l.Read(kiln.Digest(m.Config.Digest), maxManifest)
+	if err == nil {
+		out.Config, err = parseConfig(raw)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("unpacking image: %w", err)
-	}
-	if err := json.Unmarshal(raw, &out.Config); err != nil {
-		return nil, fmt.Errorf("unpacking image: its configuration: %w", err)
 	}
 	out.Created, out.Healthcheck = created(raw), healthcheck(raw)
 	if len(out.Config.RootFS.DiffIDs) != len(m.Layers) {
@@ -77,6 +77,13 @@ func Unpack(ctx context.Context, l *Layout, desc ocispec.Descriptor, into string
 		}
 	}
 	return out, a.finish()
+}
+
+func parseConfig(raw []byte) (c ocispec.Image, err error) {
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return c, fmt.Errorf("its configuration: %w", err)
+	}
+	return c, nil
 }
 
 // layer applies one layer.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	"kiln"
@@ -62,13 +61,11 @@ func (j *journey) unpackBase(ctx context.Context, dir string) (*kiln.ImageConfig
 	return baseConfig(out), nil
 }
 
+// baseConfig is what a recipe inherits: everything but labels, and no history.
 func baseConfig(from *image.Unpacked) *kiln.ImageConfig {
-	c := from.Config.Config
-	return &kiln.ImageConfig{
-		Healthcheck: from.Healthcheck,
-		Entrypoint:  c.Entrypoint, Command: c.Cmd, User: c.User, WorkDir: c.WorkingDir, Env: c.Env,
-		Ports: slices.Sorted(maps.Keys(c.ExposedPorts)), Volumes: slices.Sorted(maps.Keys(c.Volumes)), StopSignal: c.StopSignal,
-	}
+	c := from.ImageConfig()
+	c.Labels, c.History = nil, nil
+	return c
 }
 
 // inherit fills what the recipe leaves open from the base image, as a

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"kiln"
+	"kiln/internal/atomicfile"
+	"kiln/internal/factory"
+)
+
+const longAudit = `Audit says of an image, a tree of files, a disk or the running system which
+objectives hold. It changes nothing.
+
+TARGET is
+  host                       the running system: its local file systems, and what is in effect
+  DIRECTORY                  a root file system
+  DIRECTORY[:NAME|@DIGEST]   an OCI layout
+  FILE                       an image archive (docker or OCI), or a disk image (raw or qcow2)
+  registry.example.com/X:1   an image in a registry
+  NAME[@CHANNEL]             an image in the local store, also a build's id or a digest
+  podman:NAME, docker:NAME   an image in the local store of podman or docker
+What a name means can be said: registry:, kiln:, oci:, archive:, dir:, disk:.
+
+What could not be looked at is unknown, never met. Exit status: 0 done, 1
+broken, 2 misuse, 3 below --fail-under.`
+
+type auditFlags struct {
+	req              factory.AuditRequest
+	waivers, compare string
+	failUnder        string
+	out              []string
+	verbose          bool
+	threshold        float64
+	earlier          *kiln.HardeningResult
+	outputs          []output
+}
+
+func newAudit(a *app) *cobra.Command {
+	var b auditFlags
+	cmd := &cobra.Command{
+		Use: "audit TARGET", Short: "say which hardening objectives an image, a tree, a disk or this host meets", Long: longAudit,
+		Example: "  kiln audit registry.example.com/app:1.2\n  kiln audit host --profile cis-l2 --profile stig-cat1 --fail-under 90\n" +
+			"  kiln audit /srv/tree --profile all --json > now.json\n  kiln audit nginx@stable --compare earlier.json --out audit/",
+		Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b.req.Target = args[0]
+			return a.audit(cmd, &b)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&b.req.Profiles, "profile", nil, "`profile` to audit (repeatable), or all objectives: all (default container-baseline, of machines cis-l1)")
+	f.StringVar(&b.req.Scope, "scope", "", "judge it as a `container|machine` (default: what the profiles are for, or what it looks like)")
+	f.StringVar(&b.waivers, "waivers", "", "`file` with exceptions: a recipe, or a list under waivers:")
+	f.StringVar(&b.compare, "compare", "", "earlier audit's `file` (--json): say what got better and worse")
+	f.StringVar(&b.failUnder, "fail-under", "", "exit with 3 when fewer `percent` of the objectives that apply are met")
+	f.StringArrayVarP(&b.out, "out", "o", nil, "also write every format into this `directory`, or one: FORMAT=FILE (repeatable)")
+	f.StringVar(&b.req.Platform, "platform", "", "of an image with several: `os/arch` (default this machine's)")
+	f.BoolVar(&b.req.PlainHTTP, "plain-http", false, "speak http to a registry without TLS; loopback ones may always")
+	f.BoolVar(&b.req.AtRest, "at-rest", false, "run none of the target's programs: judge files only")
+	f.BoolVar(&b.verbose, "verbose", false, "show what is met and what does not apply, too")
+	return cmd
+}
+
+func (a *app) audit(cmd *cobra.Command, b *auditFlags) error {
+	if err := b.read(); err != nil {
+		return err
+	}
+	mounts, err := factory.NeedsMounts(b.req.Target)
+	if err != nil {
+		return err
+	}
+	if mounts {
+		if err := a.enter(); err != nil {
+			return err
+		}
+	}
+	cfg := factory.Config{State: a.state, Passphrase: a.passphrase, Report: a.warningsOnly()}
+	result, err := factory.Audit(cmd.Context(), cfg, b.req)
+	if err != nil {
+		return err
+	}
+	if err := b.write(result); err != nil {
+		return err
+	}
+	if err := a.printAudit(result, b); err != nil {
+		return err
+	}
+	return b.verdict(result)
+}
+
+// read checks what the flags name before anything is looked at.
+func (b *auditFlags) read() (err error) {
+	if b.failUnder != "" {
+		if b.threshold, err = strconv.ParseFloat(strings.TrimSuffix(b.failUnder, "%"), 64); err != nil || !(b.threshold >= 0 && b.threshold <= 100) {
+			return kiln.Misuse(fmt.Errorf("--fail-under %q: write a number from 0 to 100", b.failUnder))
+		}
+	}
+	switch b.req.Scope {
+	case "", "container", "machine":
+	default:
+		return kiln.Misuse(fmt.Errorf("--scope is container or machine, not %q", b.req.Scope))
+	}
+	if b.waivers != "" {
+		if b.req.Waivers, err = factory.ReadWaivers(b.waivers); err != nil {
+			return err
+		}
+	}
+	if b.compare != "" {
+		if b.earlier, err = factory.ReadHardening(b.compare); err != nil {
+			return err
+		}
+	}
+	b.outputs, err = outputs(b.out)
+	return err
+}
+
+// output is a file to write, in a format.
+type output struct{ format, file string }
+
+// outputs reads --out: FORMAT=FILE, or a directory for every format.
+func outputs(given []string) ([]output, error) {
+	known := []string{"json"}
+	var list []output
+	for _, g := range given {
+		format, file, one := strings.Cut(g, "=")
+		switch {
+		case !one:
+			for _, k := range known {
+				list = append(list, output{k, filepath.Join(g, "audit."+k)})
+			}
+		case file == "":
+			return nil, kiln.Misuse(fmt.Errorf("--out %q: write FORMAT=FILE, or a directory", g))
+		case format != "json":
+			return nil, kiln.Misuse(fmt.Errorf("--out %q: no format %q; there are %s", g, format, strings.Join(known, ", ")))
+		default:
+			list = append(list, output{format, file})
+		}
+	}
+	return list, nil
+}
+
+func (b *auditFlags) write(h *kiln.HardeningResult) error {
+	for _, o := range b.outputs {
+		text, err := kiln.Encode(h)
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(o.file), 0o755)
+		}
+		if err == nil {
+			err = atomicfile.Write(o.file, text, 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("writing %s: %w", o.file, err)
+		}
+	}
+	return nil
+}
+
+func (b *auditFlags) verdict(h *kiln.HardeningResult) error {
+	if b.failUnder == "" {
+		return nil
+	}
+	share, ok := share(h)
+	if !ok {
+		return kiln.Refuse(fmt.Errorf("no objective applies to %s: there is nothing of which %g %% could be met", h.Target, b.threshold))
+	}
+	if share < b.threshold {
+		return kiln.Refuse(fmt.Errorf("%s meets %.1f %% of the objectives that apply, less than --fail-under %g", h.Target, share, b.threshold))
+	}
+	return nil
+}
+
+// share is how many percent of the objectives that apply are met. Waived and unknown ones apply and are not.
+func share(h *kiln.HardeningResult) (float64, bool) {
+	total := len(h.Outcomes) - h.Count(kiln.NotApplicable)
+	if total == 0 {
+		return 0, false
+	}
+	return 100 * float64(h.Count(kiln.Satisfied)) / float64(total), true
+}
+
+func (a *app) printAudit(h *kiln.HardeningResult, b *auditFlags) error {
+	if a.json {
+		return a.printJSON(h)
+	}
+	var w strings.Builder
+	for _, state := range []string{kiln.NotSatisfied, kiln.Unknown, kiln.Waived} {
+		printOutcomes(&w, h, state, a.quiet)
+	}
+	fmt.Fprintf(&w, "%s  %s: %d met, %d not, %d unknown, %d waived, %d not applicable\n", h.Target, h.Profile, h.Count(kiln.Satisfied),
+		h.Count(kiln.NotSatisfied), h.Count(kiln.Unknown), h.Count(kiln.Waived), h.Count(kiln.NotApplicable))
+	_, err := io.WriteString(a.out, w.String())
+	return errors.Join(err)
+}
+
+func printOutcomes(w io.Writer, h *kiln.HardeningResult, state string, quiet bool) {
+	if quiet {
+		return
+	}
+	for _, o := range h.Outcomes {
+		if o.State == state {
+			fmt.Fprintf(w, "%-14s %-6s %s: %q %q\n", o.State, o.Severity, o.Objective, o.Observed, o.Reason)
+		}
+	}
+}

@@ -1,0 +1,185 @@
+package factory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"kiln"
+	"kiln/catalogue"
+	"kiln/internal/image"
+	"kiln/internal/line/harden"
+	"kiln/internal/target"
+)
+
+// AuditRequest is an audit as a user asks for it.
+type AuditRequest struct {
+	// Target is what is looked at, as target.Parse reads it.
+	Target string
+	// Profiles are audited together; AllObjectives among them means every objective of the catalogue. None means the
+	// default of the scope.
+	Profiles []string
+	// Scope is "container" or "machine"; empty means what the profiles are for, or else what the target is.
+	Scope   string
+	Waivers []kiln.Waiver
+	// Platform is os/arch[/variant] of an image with several; empty is this machine's.
+	Platform string
+	// PlainHTTP allows registries without TLS.
+	PlainHTTP bool
+	// AtRest runs no program of the target: what is configured is judged, not what is in effect.
+	AtRest bool
+}
+
+// AllObjectives stands for the whole catalogue where profiles are named.
+const AllObjectives = "all"
+
+// defaultMachineProfile is audited on machines where none is named.
+const defaultMachineProfile = "cis-l1"
+
+// NeedsMounts tells whether an audit of that target has to be in a mount namespace of its own (sandbox.Enter).
+func NeedsMounts(name string) (bool, error) {
+	form, _, err := target.Parse(name)
+	kind := target.KindOf(form)
+	return kind == target.Image || kind == target.Disk, err
+}
+
+// Audit looks at a target and returns the state of every objective asked for.
+// It changes nothing. The state directory is opened only for what needs it:
+// images of the local store, and the cache of those from registries.
+func Audit(ctx context.Context, cfg Config, req AuditRequest) (*kiln.HardeningResult, error) {
+	cat, err := catalogue.Load()
+	if err != nil {
+		return nil, err
+	}
+	state := &auditState{cfg: cfg}
+	defer state.close()
+	t, err := target.Open(ctx, req.Target, state.options(req))
+	if err != nil {
+		return nil, err
+	}
+	in, err := auditInput(cat, t, req)
+	if err == nil {
+		in.Now, in.Report = cfg.now(), cfg.Report
+	}
+	var result *kiln.HardeningResult
+	if err == nil {
+		result, err = harden.Audit(ctx, t.Dir, in)
+	}
+	if err := errors.Join(err, t.Close()); err != nil {
+		return nil, err
+	}
+	result.Target, result.Image = req.Target, t.Digest
+	result.LeftOut = append(result.LeftOut, t.Notes...)
+	return result, nil
+}
+
+func auditInput(cat *catalogue.Catalogue, t *target.Target, req AuditRequest) (harden.Input, error) {
+	in := harden.Input{Catalogue: cat.Digest(), Waivers: append([]kiln.Waiver{}, req.Waivers...), Config: t.Config, Skip: t.Skip}
+	profiles, err := chooseProfiles(cat, t, req, &in)
+	if err != nil {
+		return in, kiln.Misuse(kiln.WithHint(err, "`kiln controls profiles` lists them"))
+	}
+	in.Profile = strings.Join(profiles, "+")
+	for _, l := range t.Layers {
+		in.Layers = append(in.Layers, harden.Layer{Digest: l.Digest, Step: l.Step, Open: l.Open})
+	}
+	if !req.AtRest {
+		in.Probe = prober(t)
+	}
+	return in, nil
+}
+
+// chooseProfiles fills objectives and scope, and returns the profiles' names.
+func chooseProfiles(cat *catalogue.Catalogue, t *target.Target, req AuditRequest, in *harden.Input) ([]string, error) {
+	in.Scope = req.Scope
+	names := slices.Clone(req.Profiles)
+	if in.Scope == "" {
+		in.Scope = scopeOf(cat, t, names)
+	}
+	if len(names) == 0 {
+		names = []string{catalogue.DefaultProfile}
+		if in.Scope == "machine" {
+			names = []string{defaultMachineProfile}
+		}
+	}
+	if slices.Contains(names, AllObjectives) {
+		in.Controls = cat.Objectives()
+		return []string{AllObjectives}, nil
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	var err error
+	in.Controls, err = cat.Union(names...)
+	return names, err
+}
+
+// scopeOf is what all the profiles are for, or else what the target is.
+func scopeOf(cat *catalogue.Catalogue, t *target.Target, profiles []string) string {
+	scopes := map[string]bool{}
+	for _, p := range profiles {
+		if p != AllObjectives && p != "none" {
+			scopes[cat.Scope(p)] = true
+		}
+	}
+	switch {
+	case len(scopes) == 1 && scopes["machine"]:
+		return "machine"
+	case len(scopes) == 1:
+		return "container"
+	case t.Machine():
+		return "machine"
+	}
+	return "container"
+}
+
+// auditState opens the state directory when it is first needed.
+type auditState struct {
+	cfg  Config
+	open *Factory
+}
+
+func (s *auditState) factory() (*Factory, error) {
+	if s.open == nil {
+		f, err := Open(s.cfg)
+		if err != nil {
+			return nil, err
+		}
+		s.open = f
+	}
+	return s.open, nil
+}
+
+func (s *auditState) close() {
+	if s.open != nil {
+		_ = s.open.Close() // it was only read
+	}
+}
+
+func (s *auditState) options(req AuditRequest) target.Options {
+	platform := req.Platform
+	if platform == "" {
+		platform = "linux/" + runtime.GOARCH
+	}
+	return target.Options{
+		Work: filepath.Join(s.cfg.State, "work"), Platform: platform, PlainHTTP: req.PlainHTTP,
+		Cache: func() (*image.Layout, error) { return image.CreateLayout(filepath.Join(s.cfg.State, "cache", "images")) },
+		Store: func(ctx context.Context, ref string) (*image.Layout, kiln.Digest, error) {
+			f, err := s.factory()
+			if err != nil {
+				return nil, "", err
+			}
+			b, err := f.Find(ctx, ref)
+			if err != nil {
+				return nil, "", kiln.WithHint(err, "an image elsewhere is named with its registry (registry.example.com/NAME:TAG), a file or directory by its path")
+			}
+			if b.Artifact == nil {
+				return nil, "", fmt.Errorf("build %s has left no image", b.ID)
+			}
+			return f.layout, b.Artifact.Index, nil
+		},
+	}
+}
