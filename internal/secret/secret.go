@@ -80,8 +80,8 @@ type word struct {
 type engine struct {
 	rules  []*rule
 	words  []word
-	starts [1 << 16]bool // the first two bytes of every word
-	by     map[[2]byte][]int
+	starts [1 << 16]uint16 // first two bytes -> 1 + place in lists, 0 where no word begins so
+	lists  [][]int         // words by their first two bytes
 }
 
 var compiled = sync.OnceValue(func() *engine {
@@ -93,7 +93,7 @@ var compiled = sync.OnceValue(func() *engine {
 })
 
 func compile(raw []byte) (*engine, error) {
-	e := &engine{by: map[[2]byte][]int{}}
+	e := &engine{}
 	if err := yaml.NewDecoder(bytes.NewReader(raw), yaml.Strict()).Decode(&e.rules); err != nil {
 		return nil, err
 	}
@@ -111,13 +111,22 @@ func compile(raw []byte) (*engine, error) {
 				i = len(e.words)
 				at[w] = i
 				e.words = append(e.words, word{text: []byte(w)})
-				e.starts[int(w[0])|int(w[1])<<8] = true
-				e.by[[2]byte{w[0], w[1]}] = append(e.by[[2]byte{w[0], w[1]}], i)
+				e.enter(w, i)
 			}
 			e.words[i].rules = append(e.words[i].rules, r)
 		}
 	}
 	return e, nil
+}
+
+// enter makes word i findable by its first two bytes.
+func (e *engine) enter(w string, i int) {
+	start := &e.starts[int(w[0])|int(w[1])<<8]
+	if *start == 0 {
+		e.lists = append(e.lists, nil)
+		*start = uint16(len(e.lists))
+	}
+	e.lists[*start-1] = append(e.lists[*start-1], i)
 }
 
 func (r *rule) compile() error {
@@ -228,10 +237,11 @@ func (s *search) named() {
 func (s *search) everywhere() {
 	data := s.data
 	for i := 0; i+1 < len(data); i++ {
-		if !s.starts[int(data[i])|int(data[i+1])<<8] {
+		start := s.starts[int(data[i])|int(data[i+1])<<8]
+		if start == 0 {
 			continue
 		}
-		for _, at := range s.by[[2]byte{data[i], data[i+1]}] {
+		for _, at := range s.lists[start-1] {
 			w := &s.words[at]
 			if !bytes.HasPrefix(data[i:], w.text) {
 				continue
