@@ -63,6 +63,8 @@ var formats = []Format{
 	{"json", ".json", "the document itself", writeJSON},
 	{"sarif", ".sarif", "SARIF 2.1.0, for code scanning", writeSARIF},
 	{"junit", ".junit.xml", "JUnit XML, for continuous integration", writeJUnit},
+	{"xccdf", ".xccdf.xml", "XCCDF 1.2, our objectives as a benchmark with its result", writeXCCDF},
+	{"arf", ".arf.xml", "ARF 1.1, the XCCDF result with the asset it is about", writeARF},
 }
 
 // Formats lists the forms that Write knows, in a fixed order.

@@ -28,7 +28,7 @@ import (
 var states = []string{kiln.Satisfied, kiln.NotSatisfied, kiln.NotApplicable, kiln.Unknown, kiln.Waived}
 
 // sample is an audit with the real catalogue's objectives of machines, and every state.
-func sample(t *testing.T, platform string) *assess.Assessment {
+func sample(t testing.TB, platform string) *assess.Assessment {
 	t.Helper()
 	c, err := catalogue.Load()
 	if err != nil {
@@ -78,7 +78,7 @@ func outcomeOf(k kiln.Control, state string) kiln.Outcome {
 	return o
 }
 
-func write(t *testing.T, format string, a *assess.Assessment) []byte {
+func write(t testing.TB, format string, a *assess.Assessment) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	if err := assess.Write(&out, format, a); err != nil {
@@ -328,16 +328,23 @@ func TestPage(t *testing.T) {
 
 const attack = `"><script>alert(1)</script>]]>&` + "\u202e\x1b[31m\x00\ufffe\xff\xc3"
 
+// hostile is an audit of a stranger's tree.
+func hostile(t *testing.T, platform string) *assess.Assessment {
+	t.Helper()
+	a := sample(t, platform)
+	poison(reflect.ValueOf(a.Result).Elem())
+	a.Result.APIVersion, a.Result.Kind = kiln.APIVersion, "HardeningResult"
+	a.Host, a.Version = "host"+attack, "1"+attack
+	a.Result.Outcomes[3].Reason = strings.Repeat("long \u20ac", 1<<20/8)
+	a.Derived = true
+	return a
+}
+
 // Every string of a result, wherever it stands, may come from a stranger.
 func TestHostileStrings(t *testing.T) {
 	for _, f := range assess.Formats() {
 		for _, platform := range []string{ubuntu, debian} {
-			a := sample(t, platform)
-			poison(reflect.ValueOf(a.Result).Elem())
-			a.Result.APIVersion, a.Result.Kind = kiln.APIVersion, "HardeningResult"
-			a.Host, a.Version = "host"+attack, "1"+attack
-			a.Result.Outcomes[3].Reason = strings.Repeat("long \u20ac", 1<<20/8)
-			a.Derived = true
+			a := hostile(t, platform)
 			text := write(t, f.Name, a)
 			if f.Name != "json" && bytes.Contains(text, []byte("<script>alert")) {
 				t.Errorf("%s: the script reaches the text", f.Name)
@@ -424,4 +431,6 @@ func ExampleFormats() {
 	// json       .json            the document itself
 	// sarif      .sarif           SARIF 2.1.0, for code scanning
 	// junit      .junit.xml       JUnit XML, for continuous integration
+	// xccdf      .xccdf.xml       XCCDF 1.2, our objectives as a benchmark with its result
+	// arf        .arf.xml         ARF 1.1, the XCCDF result with the asset it is about
 }

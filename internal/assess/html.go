@@ -61,6 +61,10 @@ func writeHTML(w io.Writer, v *view) error {
 	p.Facts = htmlFacts(total)
 	p.States = htmlStates(total)
 	for _, o := range v.outcomes {
+		o.References = slices.Clone(o.References)
+		slices.SortStableFunc(o.References, func(a, b kiln.Reference) int {
+			return compareBool(crossReference(a.Benchmark), crossReference(b.Benchmark))
+		})
 		p.Rows = append(p.Rows, htmlRow{o})
 		if o.Waiver != nil {
 			p.Waivers = append(p.Waivers, o)

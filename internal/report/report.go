@@ -139,7 +139,7 @@ func VisibleText(s string) string {
 	hidden := func(r rune) bool {
 		return r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r&0xfffe == 0xfffe) // the last are no characters
 	}
-	if utf8.ValidString(s) && !strings.ContainsFunc(s, hidden) {
+	if plain(s) || utf8.ValidString(s) && !strings.ContainsFunc(s, hidden) {
 		return s
 	}
 	var b strings.Builder
@@ -151,6 +151,16 @@ func VisibleText(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// plain is the fast answer for most texts: printable ASCII, line breaks and tabs.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < ' ' || c > '~') && c != '\n' && c != '\t' {
+			return false
+		}
+	}
+	return true
 }
 
 // securityPolicy allows the page's own style and script by digest and nothing else.
