@@ -166,7 +166,9 @@ func (s *auditState) options(req AuditRequest) target.Options {
 	}
 	return target.Options{
 		Work: filepath.Join(s.cfg.State, "work"), Platform: platform, PlainHTTP: req.PlainHTTP,
-		Cache: func() (*image.Layout, error) { return image.CreateLayout(filepath.Join(s.cfg.State, "cache", "images")) },
+		Cache: func() (*image.Layout, error) {
+			return image.CreateLayout(filepath.Join(s.cfg.State, "cache", "images"))
+		},
 		Store: func(ctx context.Context, ref string) (*image.Layout, kiln.Digest, error) {
 			f, err := s.factory()
 			if err != nil {

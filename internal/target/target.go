@@ -70,8 +70,14 @@ type Options struct {
 
 // forms are the prefixes that say what a name means, with what each stands for.
 var forms = []struct{ prefix, kind string }{
-	{"registry:", Image}, {"kiln:", Image}, {"oci:", Image}, {"archive:", Image}, {"podman:", Image}, {"docker:", Image},
-	{"dir:", Directory}, {"disk:", Disk},
+	{"registry:", Image},
+	{"kiln:", Image},
+	{"oci:", Image},
+	{"archive:", Image},
+	{"podman:", Image},
+	{"docker:", Image},
+	{"dir:", Directory},
+	{"disk:", Disk},
 }
 
 // Parse tells what a name means: a form ("registry:", ...) and what follows.
