@@ -35,12 +35,16 @@ type Catalogue struct {
 	joint      map[string]string // objective to the variant that meets every profile's choice
 	ids        []string          // sorted
 	profiles   map[string]profile
+	benchmarks []Benchmark // sorted by key
 	digest     func() kiln.Digest
 }
 
-type benchmark struct {
-	Name    string `yaml:"name"`
-	Version string `yaml:"version"`
+// Benchmark is what references point at: a document of rules, in one version.
+type Benchmark struct {
+	// Key is its short name in the catalogue's files, such as cis-debian-12.
+	Key     string `json:"key" yaml:"-"`
+	Name    string `json:"name" yaml:"name"`
+	Version string `json:"version" yaml:"version"`
 }
 
 // objective is an objective as written: references by benchmark key.
@@ -64,17 +68,17 @@ type objective struct {
 
 // profile names objectives; it takes those of the profile it inherits and may begin with another variant.
 type profile struct {
-	Name        string   `yaml:"name"`
-	Description string   `yaml:"description"`
-	Inherits    string   `yaml:"inherits"`
-	Scope       string   `yaml:"scope"` // container (the default) or machine
-	Objectives  []choice `yaml:"objectives"`
+	Name        string   `json:"name" yaml:"name"`
+	Description string   `json:"description" yaml:"description"`
+	Inherits    string   `json:"inherits,omitempty" yaml:"inherits"`
+	Scope       string   `json:"scope,omitempty" yaml:"scope"` // container (the default) or machine
+	Objectives  []choice `json:"objectives" yaml:"objectives"`
 }
 
 // choice is an objective's id, or the id with the variant to begin with.
 type choice struct {
-	ID      string
-	Variant string
+	ID      string `json:"id"`
+	Variant string `json:"variant,omitempty"`
 }
 
 // UnmarshalYAML reads both forms.
@@ -112,9 +116,12 @@ var embedded = sync.OnceValues(func() (*Catalogue, error) {
 
 func load(files fs.FS) (*Catalogue, error) {
 	c := &Catalogue{objectives: map[string]kiln.Control{}, joint: map[string]string{}, profiles: map[string]profile{}}
-	marks := map[string]benchmark{}
+	marks := map[string]Benchmark{}
 	if err := readFile(files, "benchmarks.yaml", &marks); err != nil {
 		return nil, err
+	}
+	for _, key := range slices.Sorted(maps.Keys(marks)) {
+		c.benchmarks = append(c.benchmarks, Benchmark{key, marks[key].Name, marks[key].Version})
 	}
 	lists, err := objectiveFiles(files)
 	if err != nil {
@@ -134,10 +141,15 @@ func load(files fs.FS) (*Catalogue, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c, c.finish()
+}
+
+// finish sorts what was added and checks that every profile loads.
+func (c *Catalogue) finish() error {
 	slices.Sort(c.ids)
 	for name := range c.profiles {
 		if _, err := c.Profile(name); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	c.digest = sync.OnceValue(func() kiln.Digest {
@@ -147,13 +159,31 @@ func load(files fs.FS) (*Catalogue, error) {
 		}
 		return d
 	})
-	return c, nil
+	return nil
 }
 
+// maxFile bounds one file of a catalogue, maxFiles how many a directory of it may hold.
+const (
+	maxFile  = 4 << 20
+	maxFiles = 500
+)
+
 func readFile(files fs.FS, name string, into any) error {
+	info, err := fs.Lstat(files, name)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return fmt.Errorf("%s: is no regular file of at most %d MiB", name, maxFile>>20)
+	}
 	raw, err := fs.ReadFile(files, name)
 	if err != nil {
 		return err
+	}
+	if _, ours := files.(embed.FS); !ours { // reading twice would double the time that a command takes to begin
+		if err := plain(raw); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 	}
 	if err := strict(raw, into); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -190,6 +220,9 @@ func eachFile(files fs.FS, dir string, fn func(name string) error) error {
 	if err != nil {
 		return err
 	}
+	if len(entries) > maxFiles {
+		return fmt.Errorf("%s: holds more than %d files", dir, maxFiles)
+	}
 	for _, e := range entries {
 		if err := fn(path.Join(dir, e.Name())); err != nil {
 			return err
@@ -198,7 +231,7 @@ func eachFile(files fs.FS, dir string, fn func(name string) error) error {
 	return nil
 }
 
-func (c *Catalogue) add(o objective, marks map[string]benchmark) error {
+func (c *Catalogue) add(o objective, marks map[string]Benchmark) error {
 	if _, twice := c.objectives[o.ID]; twice {
 		return errors.New("stands twice")
 	}
@@ -222,7 +255,7 @@ func (c *Catalogue) add(o objective, marks map[string]benchmark) error {
 }
 
 // references writes out benchmark name and version for every id, in a fixed order.
-func references(o objective, marks map[string]benchmark) ([]kiln.Reference, error) {
+func references(o objective, marks map[string]Benchmark) ([]kiln.Reference, error) {
 	keys := make([]string, 0, len(o.References))
 	for k := range o.References {
 		keys = append(keys, k)
@@ -279,6 +312,21 @@ func (c *Catalogue) content() any {
 
 // Digest identifies the catalogue's content.
 func (c *Catalogue) Digest() kiln.Digest { return c.digest() }
+
+// Benchmarks returns what references point at, sorted by key.
+func (c *Catalogue) Benchmarks() []Benchmark { return slices.Clone(c.benchmarks) }
+
+// Benchmark returns the benchmark with that key or name.
+func (c *Catalogue) Benchmark(word string) (Benchmark, error) {
+	var keys []string
+	for _, b := range c.benchmarks {
+		if b.Key == word || strings.EqualFold(b.Name, word) {
+			return b, nil
+		}
+		keys = append(keys, b.Key)
+	}
+	return Benchmark{}, fmt.Errorf("no benchmark %.60q in the catalogue; there are %s", word, strings.Join(keys, ", "))
+}
 
 // Objectives returns every objective, sorted by id.
 func (c *Catalogue) Objectives() []kiln.Control {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -20,22 +21,95 @@ func newControls(a *app) *cobra.Command {
 		Long: "Controls shows what Kiln means by hardened: objectives in our own words, each with its variants\n" +
 			"(the strictest first) and the ids of the benchmarks that ask for it. Profiles choose among them.",
 	}
-	var profile string
-	ls := &cobra.Command{
-		Use: "ls", Aliases: []string{"list"}, Short: "list objectives, all or those of a profile", Args: noArgs,
-		Long:    "Ls lists every objective of the catalogue. With --profile only those of that profile, each beginning\nwith the variant that the profile chooses. With --json an array, one object per objective.",
-		Example: "  kiln controls ls --profile container-strict\n  kiln controls ls --json | jq -r '.[] | select(.severity==\"high\") | .id'",
-		RunE:    func(*cobra.Command, []string) error { return a.listControls(profile) },
-	}
-	ls.Flags().StringVar(&profile, "profile", "", "only the objectives of this `profile`")
-	cmd.AddCommand(ls, &cobra.Command{
+	cmd.AddCommand(newControlsLs(a), &cobra.Command{
 		Use: "show ID", Short: "show one objective: why, in which ways, who asks for it", Args: exactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return a.showControl(args[0]) },
 	}, &cobra.Command{
 		Use: "profiles", Short: "list the profiles and what they are for", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error { return a.listProfiles() },
-	})
+	}, newControlsExport(a), newControlsDiff(a))
 	return cmd
+}
+
+func newControlsLs(a *app) *cobra.Command {
+	var f controlFilter
+	cmd := &cobra.Command{
+		Use: "ls", Aliases: []string{"list"}, Short: "list objectives, all or some", Args: noArgs,
+		Long: "Ls lists every objective of the catalogue, or those that meet every filter given. With --profile each begins\n" +
+			"with the variant that the profile chooses. With --json an array, one object per objective.",
+		Example: "  kiln controls ls --profile container-strict\n  kiln controls ls --benchmark stig-ubuntu-24.04 --severity high\n  kiln controls ls --json | jq -r '.[] | select(.kinds | index(\"sysctl\")) | .id'",
+		RunE:    func(*cobra.Command, []string) error { return a.listControls(f) },
+	}
+	cmd.Flags().StringVar(&f.profile, "profile", "", "only the objectives of this `profile`")
+	cmd.Flags().StringVar(&f.benchmark, "benchmark", "", "only what this `benchmark` asks for: a key such as cis-debian-12, or its name")
+	cmd.Flags().StringVar(&f.scope, "scope", "", "only what is meant for this `scope`: container or machine")
+	cmd.Flags().StringVar(&f.kind, "kind", "", "only what is reached by this `kind` of setting")
+	cmd.Flags().StringVar(&f.severity, "severity", "", "only this `severity`: high, medium or low")
+	return cmd
+}
+
+// controlFilter narrows a list of objectives; empty fields let everything pass.
+type controlFilter struct{ profile, benchmark, scope, kind, severity string }
+
+// choose returns the objectives that meet every filter.
+func (f controlFilter) choose(c *catalogue.Catalogue) ([]kiln.Control, error) {
+	chosen := c.Objectives()
+	var err error
+	if f.profile != "" {
+		if chosen, err = c.Profile(f.profile); err != nil {
+			return nil, err
+		}
+	}
+	var mark catalogue.Benchmark
+	if f.benchmark != "" {
+		if mark, err = c.Benchmark(f.benchmark); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.check(c); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(chosen, func(k kiln.Control) bool {
+		return f.severity != "" && k.Severity != f.severity || f.scope != "" && k.Scope != f.scope && k.Scope != "both" ||
+			f.kind != "" && !slices.Contains(kindsOf(k), f.kind) || mark.Name != "" && !refersTo(k, mark.Name)
+	}), nil
+}
+
+// check refuses words that no objective could have: a filter that finds nothing must not look like an empty catalogue.
+func (f controlFilter) check(c *catalogue.Catalogue) error {
+	if !slices.Contains([]string{"", "high", "medium", "low"}, f.severity) {
+		return fmt.Errorf("severity is high, medium or low, not %q", f.severity)
+	}
+	if !slices.Contains([]string{"", "container", "machine"}, f.scope) {
+		return fmt.Errorf("scope is container or machine, not %q", f.scope)
+	}
+	var kinds []string
+	for _, k := range c.Objectives() {
+		kinds = append(kinds, kindsOf(k)...)
+	}
+	if f.kind != "" && !slices.Contains(kinds, f.kind) {
+		slices.Sort(kinds)
+		return fmt.Errorf("no objective is reached by kind %q; there are %s", f.kind, strings.Join(slices.Compact(kinds), ", "))
+	}
+	return nil
+}
+
+// kindsOf are the kinds of all variants, sorted, each once.
+func kindsOf(k kiln.Control) []string {
+	var out []string
+	for _, v := range k.Variants {
+		for _, s := range v.Settings {
+			out = append(out, s.Kind)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func refersTo(k kiln.Control, benchmark string) bool {
+	is := func(r kiln.Reference) bool { return r.Benchmark == benchmark }
+	return slices.ContainsFunc(k.References, is) ||
+		slices.ContainsFunc(k.Variants, func(v kiln.Variant) bool { return slices.ContainsFunc(v.References, is) })
 }
 
 // listedControl is an objective with the profiles it is in.
@@ -48,9 +122,11 @@ type listedControl struct {
 type briefControl struct {
 	ID         string           `json:"id"`
 	Title      string           `json:"title"`
+	Rationale  string           `json:"rationale"`
 	Severity   string           `json:"severity"`
 	Scope      string           `json:"scope"`
 	Platforms  []string         `json:"platforms"`
+	Kinds      []string         `json:"kinds"` // of all variants
 	Variants   []briefVariant   `json:"variants"`
 	References []kiln.Reference `json:"references"`
 	Conflicts  []kiln.Conflict  `json:"conflicts"`
@@ -64,7 +140,7 @@ type briefVariant struct {
 
 func brief(k kiln.Control, profiles []string) briefControl {
 	out := briefControl{
-		ID: k.ID, Title: k.Title, Severity: k.Severity, Scope: k.Scope, Platforms: list(k.Platforms),
+		ID: k.ID, Title: k.Title, Rationale: k.Rationale, Severity: k.Severity, Scope: k.Scope, Platforms: list(k.Platforms), Kinds: kindsOf(k),
 		References: list(k.References), Conflicts: list(k.Conflicts), Profiles: list(profiles),
 	}
 	for _, v := range k.Variants {
@@ -80,16 +156,14 @@ func brief(k kiln.Control, profiles []string) briefControl {
 // list makes an absent list an empty one.
 func list[T any](items []T) []T { return append([]T{}, items...) }
 
-func (a *app) listControls(profile string) error {
+func (a *app) listControls(f controlFilter) error {
 	c, err := catalogue.Load()
 	if err != nil {
 		return err
 	}
-	chosen := c.Objectives()
-	if profile != "" {
-		if chosen, err = c.Profile(profile); err != nil {
-			return kiln.Misuse(err)
-		}
+	chosen, err := f.choose(c)
+	if err != nil {
+		return kiln.Misuse(err)
 	}
 	in := c.Membership()
 	if a.json {

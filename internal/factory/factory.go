@@ -130,6 +130,9 @@ func (f *Factory) Build(ctx context.Context, req BuildRequest) (*kiln.Build, err
 		return nil, err
 	}
 	defer unlock()
+	if err := f.keepCatalogue(); err != nil {
+		return nil, err
+	}
 	l, err := f.line()
 	if err != nil {
 		return nil, err
@@ -140,6 +143,9 @@ func (f *Factory) Build(ctx context.Context, req BuildRequest) (*kiln.Build, err
 
 // Lock resolves a recipe without building.
 func (f *Factory) Lock(ctx context.Context, r *kiln.Recipe) (*kiln.Lock, error) {
+	if err := f.keepCatalogue(); err != nil {
+		return nil, err
+	}
 	l, err := f.line()
 	if err != nil {
 		return nil, err
