@@ -104,6 +104,8 @@ type HardeningResult struct {
 	// Target is what an audit looked at, as the user named it, Image the digest of its manifest where it is an image.
 	Target string `json:"target,omitempty"`
 	Image  Digest `json:"image,omitempty"`
+	// Platform is the distribution of what an audit looked at, as its os-release has it ("debian-12"); empty where it has none.
+	Platform string `json:"platform,omitempty"`
 	// LeftOut are places that an audit did not look into, each with the reason.
 	LeftOut []string `json:"leftOut,omitempty"`
 }

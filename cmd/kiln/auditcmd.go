@@ -1,17 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"kiln"
+	"kiln/internal/assess"
 	"kiln/internal/atomicfile"
 	"kiln/internal/factory"
 )
@@ -74,26 +75,29 @@ func (a *app) audit(cmd *cobra.Command, b *auditFlags) error {
 		return err
 	}
 	mounts, err := factory.NeedsMounts(b.req.Target)
+	if err == nil && mounts {
+		err = a.enter()
+	}
 	if err != nil {
 		return err
 	}
-	if mounts {
-		if err := a.enter(); err != nil {
-			return err
-		}
-	}
-	cfg := factory.Config{State: a.state, Passphrase: a.passphrase, Report: a.warningsOnly()}
-	result, err := factory.Audit(cmd.Context(), cfg, b.req)
+	found, err := factory.Audit(cmd.Context(), factory.Config{State: a.state, Passphrase: a.passphrase, Report: a.warningsOnly()}, b.req)
 	if err != nil {
 		return err
 	}
-	if err := b.write(result); err != nil {
+	found.Earlier, found.Version = b.earlier, version
+	if err := b.write(found); err != nil {
 		return err
 	}
-	if err := a.printAudit(result, b); err != nil {
+	if a.json {
+		err = a.printJSON(found.Result)
+	} else {
+		err = (&auditTable{found: found, quiet: a.quiet, all: b.verbose, colour: a.colourOn(a.out)}).print(a.out)
+	}
+	if err != nil {
 		return err
 	}
-	return b.verdict(result)
+	return b.verdict(found.Result)
 }
 
 // read checks what the flags name before anything is looked at.
@@ -127,19 +131,17 @@ type output struct{ format, file string }
 
 // outputs reads --out: FORMAT=FILE, or a directory for every format.
 func outputs(given []string) ([]output, error) {
-	known := []string{"json"}
 	var list []output
 	for _, g := range given {
 		format, file, one := strings.Cut(g, "=")
+		known := slices.ContainsFunc(assess.Formats(), func(f assess.Format) bool { return f.Name == format })
 		switch {
 		case !one:
-			for _, k := range known {
-				list = append(list, output{k, filepath.Join(g, "audit."+k)})
-			}
+			list = append(list, output{"", g})
+		case !known:
+			return nil, kiln.Misuse(kiln.WithHint(fmt.Errorf("--out %q: no format %q", g, format), "there are "+formatNames()))
 		case file == "":
 			return nil, kiln.Misuse(fmt.Errorf("--out %q: write FORMAT=FILE, or a directory", g))
-		case format != "json":
-			return nil, kiln.Misuse(fmt.Errorf("--out %q: no format %q; there are %s", g, format, strings.Join(known, ", ")))
 		default:
 			list = append(list, output{format, file})
 		}
@@ -147,66 +149,55 @@ func outputs(given []string) ([]output, error) {
 	return list, nil
 }
 
-func (b *auditFlags) write(h *kiln.HardeningResult) error {
+func formatNames() string {
+	var names []string
+	for _, f := range assess.Formats() {
+		names = append(names, f.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// write leaves the files asked for. Into a directory goes every format that fits the target: a checklist needs a STIG.
+func (b *auditFlags) write(found *assess.Assessment) error {
 	for _, o := range b.outputs {
-		text, err := kiln.Encode(h)
-		if err == nil {
-			err = os.MkdirAll(filepath.Dir(o.file), 0o755)
+		if o.format != "" {
+			if err := writeFormat(o.file, o.format, found); err != nil {
+				return err
+			}
+			continue
 		}
-		if err == nil {
-			err = atomicfile.Write(o.file, text, 0o644)
-		}
-		if err != nil {
-			return fmt.Errorf("writing %s: %w", o.file, err)
+		for _, f := range assess.Formats() {
+			err := writeFormat(filepath.Join(o.file, "audit"+f.Extension), f.Name, found)
+			if err != nil && !errors.Is(err, assess.ErrUnfit) {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
+func writeFormat(file, format string, found *assess.Assessment) error {
+	var text bytes.Buffer
+	if err := assess.Write(&text, format, found); err != nil {
+		return err
+	}
+	if err := atomicfile.Write(file, text.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("writing %s: %w", file, err)
+	}
+	return nil
+}
+
+// verdict compares the share of objectives met with the threshold: waived and unknown ones apply and are not met.
 func (b *auditFlags) verdict(h *kiln.HardeningResult) error {
 	if b.failUnder == "" {
 		return nil
 	}
-	share, ok := share(h)
-	if !ok {
-		return kiln.Refuse(fmt.Errorf("no objective applies to %s: there is nothing of which %g %% could be met", h.Target, b.threshold))
-	}
-	if share < b.threshold {
-		return kiln.Refuse(fmt.Errorf("%s meets %.1f %% of the objectives that apply, less than --fail-under %g", h.Target, share, b.threshold))
+	share, ok := assess.Total(h.Outcomes).Share()
+	switch share *= 100; {
+	case !ok:
+		return kiln.Refuse(fmt.Errorf("no objective of %s applies to %s, so that none could be met", h.Profile, h.Target))
+	case share < b.threshold:
+		return kiln.Refuse(fmt.Errorf("%s meets %.1f %% of the objectives of %s that apply, less than --fail-under %g", h.Target, share, h.Profile, b.threshold))
 	}
 	return nil
-}
-
-// share is how many percent of the objectives that apply are met. Waived and unknown ones apply and are not.
-func share(h *kiln.HardeningResult) (float64, bool) {
-	total := len(h.Outcomes) - h.Count(kiln.NotApplicable)
-	if total == 0 {
-		return 0, false
-	}
-	return 100 * float64(h.Count(kiln.Satisfied)) / float64(total), true
-}
-
-func (a *app) printAudit(h *kiln.HardeningResult, b *auditFlags) error {
-	if a.json {
-		return a.printJSON(h)
-	}
-	var w strings.Builder
-	for _, state := range []string{kiln.NotSatisfied, kiln.Unknown, kiln.Waived} {
-		printOutcomes(&w, h, state, a.quiet)
-	}
-	fmt.Fprintf(&w, "%s  %s: %d met, %d not, %d unknown, %d waived, %d not applicable\n", h.Target, h.Profile, h.Count(kiln.Satisfied),
-		h.Count(kiln.NotSatisfied), h.Count(kiln.Unknown), h.Count(kiln.Waived), h.Count(kiln.NotApplicable))
-	_, err := io.WriteString(a.out, w.String())
-	return errors.Join(err)
-}
-
-func printOutcomes(w io.Writer, h *kiln.HardeningResult, state string, quiet bool) {
-	if quiet {
-		return
-	}
-	for _, o := range h.Outcomes {
-		if o.State == state {
-			fmt.Fprintf(w, "%-14s %-6s %s: %q %q\n", o.State, o.Severity, o.Objective, o.Observed, o.Reason)
-		}
-	}
 }

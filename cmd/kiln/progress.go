@@ -27,9 +27,11 @@ func (a *app) listener() (kiln.Report, func()) {
 	return t.event, t.end
 }
 
-func (a *app) colour() bool {
+func (a *app) colour() bool { return a.colourOn(a.err) }
+
+func (a *app) colourOn(w io.Writer) bool {
 	_, off := os.LookupEnv("NO_COLOR")
-	return !off && !a.noColor && isTerminal(a.err) && os.Getenv("TERM") != "dumb"
+	return !off && !a.noColor && isTerminal(w) && os.Getenv("TERM") != "dumb"
 }
 
 func isTerminal(w io.Writer) bool {

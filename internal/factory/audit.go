@@ -11,6 +11,7 @@ import (
 
 	"kiln"
 	"kiln/catalogue"
+	"kiln/internal/assess"
 	"kiln/internal/image"
 	"kiln/internal/line/harden"
 	"kiln/internal/target"
@@ -47,10 +48,11 @@ func NeedsMounts(name string) (bool, error) {
 	return kind == target.Image || kind == target.Disk, err
 }
 
-// Audit looks at a target and returns the state of every objective asked for.
-// It changes nothing. The state directory is opened only for what needs it:
+// Audit looks at a target and returns the state of every objective asked for,
+// ready to be written in any form that package assess knows. It changes nothing. The state directory is opened only for what needs it:
 // images of the local store, and the cache of those from registries.
-func Audit(ctx context.Context, cfg Config, req AuditRequest) (*kiln.HardeningResult, error) {
+func Audit(ctx context.Context, cfg Config, req AuditRequest) (*assess.Assessment, error) {
+	start := cfg.now()
 	cat, err := catalogue.Load()
 	if err != nil {
 		return nil, err
@@ -62,9 +64,7 @@ func Audit(ctx context.Context, cfg Config, req AuditRequest) (*kiln.HardeningRe
 		return nil, err
 	}
 	in, err := auditInput(cat, t, req)
-	if err == nil {
-		in.Now, in.Report = cfg.now(), cfg.Report
-	}
+	in.Now, in.Report = start, cfg.Report
 	var result *kiln.HardeningResult
 	if err == nil {
 		result, err = harden.Audit(ctx, t.Dir, in)
@@ -74,7 +74,9 @@ func Audit(ctx context.Context, cfg Config, req AuditRequest) (*kiln.HardeningRe
 	}
 	result.Target, result.Image = req.Target, t.Digest
 	result.LeftOut = append(result.LeftOut, t.Notes...)
-	return result, nil
+	return &assess.Assessment{
+		Result: result, Controls: cat.Objectives(), Start: start, End: cfg.now(), Platform: result.Platform,
+	}, nil
 }
 
 func auditInput(cat *catalogue.Catalogue, t *target.Target, req AuditRequest) (harden.Input, error) {

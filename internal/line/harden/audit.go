@@ -42,7 +42,7 @@ func Audit(ctx context.Context, dir string, in Input) (*kiln.HardeningResult, er
 	}
 	return &kiln.HardeningResult{
 		Header: kiln.NewHeader("HardeningResult"), Profile: profileName(in), Catalogue: in.Catalogue,
-		Before: in.Before, After: in.Before, Outcomes: outcomes, Config: *s.config, LeftOut: in.sight.leftOut(),
+		Before: in.Before, After: in.Before, Outcomes: outcomes, Config: *s.config, LeftOut: in.sight.leftOut(), Platform: s.distro(),
 	}, nil
 }
 

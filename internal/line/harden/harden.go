@@ -314,6 +314,7 @@ func (s *Subject) attend(ctx context.Context, it *item, first, change bool) (boo
 			strictest = obs
 			if first {
 				it.outcome.Before, it.outcome.Observed, it.outcome.Effective = obs.State, obs.Observed, obs.Source
+				it.outcome.Wanted = wanted(v)
 			}
 		}
 		if change && it.waiver == nil && obs.State == kiln.NotSatisfied && obs.Blocked == "" {
