@@ -108,6 +108,8 @@ type HardeningResult struct {
 	Platform string `json:"platform,omitempty"`
 	// LeftOut are places that an audit did not look into, each with the reason.
 	LeftOut []string `json:"leftOut,omitempty"`
+	// Comparisons are other programs' results beside these.
+	Comparisons []Comparison `json:"comparisons,omitempty"`
 }
 
 // Count returns how many outcomes are in that state.
