@@ -65,6 +65,9 @@ var formats = []Format{
 	{"junit", ".junit.xml", "JUnit XML, for continuous integration", writeJUnit},
 	{"xccdf", ".xccdf.xml", "XCCDF 1.2, our objectives as a benchmark with its result", writeXCCDF},
 	{"arf", ".arf.xml", "ARF 1.1, the XCCDF result with the asset it is about", writeARF},
+	{"xccdf-stig", ".stig.xccdf.xml", "XCCDF 1.2 result under the STIG's own rule ids, for STIG tools", writeXCCDFSTIG},
+	{"ckl", ".ckl", "checklist of STIG Viewer 2", writeCKL},
+	{"cklb", ".cklb", "checklist of STIG Viewer 3", writeCKLB},
 }
 
 // Formats lists the forms that Write knows, in a fixed order.

@@ -47,8 +47,11 @@ func copyHarmless(out, in reflect.Value) {
 	case reflect.String:
 		out.SetString(harmlessText(in.String()))
 	case reflect.Struct:
+		out.Set(in)
 		for i := range in.NumField() {
-			copyHarmless(out.Field(i), in.Field(i))
+			if out.Type().Field(i).IsExported() {
+				copyHarmless(out.Field(i), in.Field(i))
+			}
 		}
 	case reflect.Pointer, reflect.Interface:
 		if !in.IsNil() {

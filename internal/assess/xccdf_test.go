@@ -135,3 +135,23 @@ func TestXCCDFOfStrangersIsAccepted(t *testing.T) {
 	a.Result.Outcomes = nil
 	oscap(t, write(t, "xccdf", a), "xccdf", "validate")
 }
+
+// validateXCCDFSchema checks a text, whatever its root, against the schema that comes with OpenSCAP.
+func validateXCCDFSchema(t *testing.T, text []byte) {
+	t.Helper()
+	const schema = "/usr/share/openscap/schemas/xccdf/1.2/xccdf_1.2.xsd"
+	lint, err := exec.LookPath("xmllint")
+	if _, serr := os.Stat(schema); err != nil || serr != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("xmllint or OpenSCAP's schemas are missing: install Debian's libxml2-utils and openscap-common")
+		}
+		t.Skip("xmllint or OpenSCAP's schemas are not installed")
+	}
+	file := filepath.Join(t.TempDir(), "document.xml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), lint, "--nonet", "--noout", "--schema", schema, file).CombinedOutput(); err != nil {
+		t.Errorf("the schema of XCCDF 1.2: %v\n%.2000s", err, out)
+	}
+}
