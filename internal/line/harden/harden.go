@@ -209,7 +209,7 @@ func (s *Subject) pursue(ctx context.Context, in Input, change bool) ([]kiln.Out
 	items := s.items(in)
 	touched := false
 	for round := range maxRounds {
-		moved := false
+		var moved []string
 		for i, it := range items {
 			if err := ctx.Err(); err != nil {
 				return nil, false, err
@@ -218,17 +218,19 @@ func (s *Subject) pursue(ctx context.Context, in Input, change bool) ([]kiln.Out
 			if err != nil {
 				return nil, false, fmt.Errorf("objective %s: %w", it.control.ID, err)
 			}
-			moved = moved || did
+			if did {
+				moved = append(moved, it.control.ID)
+			}
 			if round == 0 {
 				in.Report.Progress(kiln.StationHarden, int64(i+1), int64(len(items)), "objectives")
 			}
 		}
-		touched = touched || moved
-		if !moved {
+		touched = touched || len(moved) > 0
+		if len(moved) == 0 {
 			break
 		}
 		if round == maxRounds-1 {
-			return nil, false, fmt.Errorf("the objectives undo each other: the tree still changes after %d rounds", maxRounds)
+			return nil, false, fmt.Errorf("%s: these objectives undo each other, the tree still changes after %d rounds; choose one of them, or another variant", list(moved), maxRounds)
 		}
 	}
 	outcomes := make([]kiln.Outcome, 0, len(items))
