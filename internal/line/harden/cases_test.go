@@ -334,7 +334,7 @@ var sshCases = []domain{
 	sshCase("ssh-auth-tries", "# none\n", "MaxAuthTries 4\n# none\n"),
 	sshCase("ssh-sessions", "MaxSessions 100\n", "MaxSessions 10\n"),
 	sshCase("ssh-grace", "", "LoginGraceTime 60\n"),
-	sshCase("ssh-idle", "Port 22\n", "ClientAliveInterval 300\nPort 22\n"),
+	sshCase("ssh-idle", "Port 22\n", "ClientAliveCountMax 1\nClientAliveInterval 300\nPort 22\n"),
 	sshCase("ssh-log-level", "LogLevel QUIET\n", "LogLevel INFO\n"),
 	sshCase("ssh-pam", "UsePAM no\n", "UsePAM yes\n"),
 	sshCase("ssh-ciphers", "Ciphers aes128-ctr,3des-cbc\n", "Ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr\n"),
