@@ -21,14 +21,17 @@ ldap-absent nfs-absent samba-absent snmp-absent print-absent discovery-absent ne
 login-umask/cis core-dumps-off pam-no-empty-password pam-hash sudo-asks banner-motd banner-issue banner-issue-net apt-authenticated names-resolve
 certificates-present time-zones-present ssh-root-login ssh-empty-passwords ssh-user-environment ssh-rhosts ssh-auth-tries ssh-sessions ssh-grace
 ssh-log-level ssh-pam ssh-ciphers ssh-config-mode image-user image-healthcheck image-ports image-no-secrets image-path-absolute image-path-protected
-image-program-exists image-workdir image-volumes inputs-by-digest inputs-signed`
+image-program-exists image-workdir image-volumes inputs-by-digest inputs-signed
+layers-no-secrets history-verified`
 
 	strictIDs = `
 account-unused-defaults account-password-max-age account-password-min-age account-home-files account-backups-absent setgid-directories
 private-keys-absent root-home-empty leftovers-absent unused-packages-absent package-manager-absent shells-absent documentation-absent
 ssh-server-absent sudo-absent cron-absent fetch-tools-absent compilers-absent debuggers-absent mail-servers-absent display-absent time-daemons-absent
 rsync-absent login-max-days login-min-days login-warn-days login-inactive shell-umask root-umask shells-list su-restricted sudo-pty sudo-log
-apt-no-weak-dependencies ssh-forwarding ssh-gssapi ssh-idle/cis image-user-known image-exec-form image-labels account-no-shell/all setuid-cleared/none
+apt-no-weak-dependencies ssh-forwarding ssh-gssapi ssh-idle/cis image-user-known image-exec-form image-labels
+layers-no-hidden-setid history-copy-only history-no-upgrade history-update-with-install history-no-sudo history-no-piped-script image-base-digest image-base-tag
+account-no-shell/all setuid-cleared/none
 setgid-cleared/none capabilities-cleared/none login-umask/stig`
 )
 

@@ -103,7 +103,7 @@ func TestAnAuditJudgesAnImagesOwnConfiguration(t *testing.T) {
 	expect(t, got, "image-user", kiln.Satisfied, "")
 	expect(t, got, "image-healthcheck", kiln.NotSatisfied, "")
 	expect(t, got, "image-no-secrets", kiln.NotSatisfied, "")
-	if o := got["image-no-secrets"]; o.Observed != "API_TOKEN in step 1 of the history" {
+	if o := got["image-no-secrets"]; o.Observed != "step 1 of the history: value of API_TOKEN s***" {
 		t.Errorf("secrets: %q", o.Observed)
 	}
 	expect(t, outcomes(t, dir, Input{Config: &kiln.ImageConfig{User: "nobody-knows"}}, "image-user"), "image-user", kiln.NotSatisfied, "not numeric")

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"kiln"
+	"kiln/internal/secret"
 )
 
 // defaultPath is the search path of an image whose recipe sets none.
@@ -208,33 +208,29 @@ func portState(s *Subject, p portParams) (Observation, error) {
 	return good(strings.Join(s.config.Ports, ", ")), nil
 }
 
-var (
-	secretName  = regexp.MustCompile(`(?i)(^|_)(PASS|PASSWD|PASSWORD|TOKEN|SECRET|APIKEY|API_KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS?)(_|$)`)
-	secretValue = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36,}\b|://[^/\s:@]+:[^/\s:@]+@`)
-)
-
 func secretsState(s *Subject, _ none) (Observation, error) {
 	var off []string
+	note := func(place string, found ...secret.Finding) {
+		for _, f := range found {
+			off = append(off, strings.TrimSuffix(place+": "+f.Title+" "+f.Masked, " ")) // the value is never repeated
+		}
+	}
 	for _, kv := range s.config.Env {
 		k, v, _ := strings.Cut(kv, "=")
-		if v != "" && !strings.HasSuffix(strings.ToUpper(k), "_FILE") && secretName.MatchString(k) || secretValue.MatchString(v) {
-			off = append(off, "env "+k) // the value is never repeated
+		if f, ok := secret.Variable(k, v); ok {
+			note("environment", f)
 		}
 	}
 	for k, v := range s.config.Labels {
-		if secretName.MatchString(k) && v != "" || secretValue.MatchString(v) {
-			off = append(off, "label "+k)
+		if f, ok := secret.Variable(labelVariable.Replace(k), v); ok {
+			note("label "+k, f)
 		}
 	}
-	for _, args := range [][]string{s.config.Entrypoint, s.config.Command} {
-		if secretValue.MatchString(strings.Join(args, " ")) {
-			off = append(off, "the command line")
-		}
+	for _, args := range s.started() {
+		note("command line", secret.Command(strings.Join(args, " "))...)
 	}
 	for i, step := range s.config.History {
-		if what := historySecret(step); what != "" {
-			off = append(off, fmt.Sprintf("%s in step %d of the history", what, i+1))
-		}
+		note(fmt.Sprintf("step %d of the history", i+1), secret.Command(step)...)
 	}
 	if len(off) == 0 {
 		return good("none"), nil
@@ -243,20 +239,16 @@ func secretsState(s *Subject, _ none) (Observation, error) {
 	return blocked(list(off), "the recipe puts what looks like a secret into the image: give it at run time instead"), nil
 }
 
-// historySecret names what looks like a secret in a command of an image's
-// history, never its value: a variable set to more than another variable, or a known form of key.
-func historySecret(step string) string {
-	for _, word := range strings.Fields(step) {
-		k, v, _ := strings.Cut(strings.TrimLeft(word, `-'"`), "=")
-		v = strings.Trim(v, `'"`)
-		if v != "" && !strings.HasPrefix(v, "$") && !strings.HasSuffix(strings.ToUpper(k), "_FILE") && secretName.MatchString(k) {
-			return k
-		}
+// labelVariable makes a label's key comparable with a variable's name.
+var labelVariable = strings.NewReplacer(".", "_", "-", "_", "/", "_")
+
+// started are the argument lists of the image's configuration.
+func (s *Subject) started() [][]string {
+	out := [][]string{s.config.Entrypoint, s.config.Command}
+	if h := s.config.Healthcheck; h != nil {
+		out = append(out, h.Command)
 	}
-	if secretValue.MatchString(step) {
-		return "a key or an address with a password"
-	}
-	return ""
+	return out
 }
 
 func searchPath(c *kiln.ImageConfig) string {

@@ -206,6 +206,7 @@ type item struct {
 }
 
 func (s *Subject) pursue(ctx context.Context, in Input, change bool) ([]kiln.Outcome, bool, error) {
+	s.ctx = ctx
 	items := s.items(in)
 	touched := false
 	for round := range maxRounds {

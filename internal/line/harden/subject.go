@@ -1,6 +1,7 @@
 package harden
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +39,12 @@ type Subject struct {
 	config *kiln.ImageConfig
 	probe  Prober
 
+	ctx       context.Context // of the run
+	layerList []Layer         // of an image that exists already
+	scanned   *layerScan      // what they hold, once they are read
+	scanError error
+	looked    map[*tree.Entry]*trace // files of the tree in which secrets were looked for
+
 	machine bool   // the tree is a machine's
 	sight   *sight // what an audit could not see; nil when hardening
 
@@ -59,7 +66,7 @@ func newSubject(dir string, in Input) (*Subject, error) {
 	if s.lock != nil {
 		s.epoch = s.lock.Epoch
 	}
-	s.sight = in.sight
+	s.sight, s.layerList, s.looked = in.sight, in.Layers, map[*tree.Entry]*trace{}
 	if err := s.scan(dir); err != nil {
 		root.Close()
 		return nil, err
@@ -98,6 +105,14 @@ func (s *Subject) insert(e tree.Entry) {
 }
 
 func (s *Subject) close() { s.root.Close() }
+
+// context is the run's; the background's where a kind is asked by itself.
+func (s *Subject) context() context.Context {
+	if s.ctx == nil {
+		return context.Background()
+	}
+	return s.ctx
+}
 
 // paths returns every path of the tree in byte order. The slice is not to be kept over a change.
 func (s *Subject) paths() []string {
