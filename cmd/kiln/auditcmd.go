@@ -42,6 +42,7 @@ type auditFlags struct {
 	threshold        float64
 	earlier          *kiln.HardeningResult
 	outputs          []output
+	scap             scapFlags
 }
 
 func newAudit(a *app) *cobra.Command {
@@ -66,6 +67,7 @@ func newAudit(a *app) *cobra.Command {
 	f.StringVar(&b.req.Platform, "platform", "", "of an image with several: `os/arch` (default this machine's)")
 	f.BoolVar(&b.req.PlainHTTP, "plain-http", false, "speak http to a registry without TLS; loopback ones may always")
 	f.BoolVar(&b.req.AtRest, "at-rest", false, "run none of the target's programs: judge files only")
+	b.scap.flags(f, &b.req)
 	f.BoolVar(&b.verbose, "verbose", false, "show what is met and what does not apply, too")
 	return cmd
 }
@@ -75,7 +77,7 @@ func (a *app) audit(cmd *cobra.Command, b *auditFlags) error {
 		return err
 	}
 	mounts, err := factory.NeedsMounts(b.req.Target)
-	if err == nil && mounts {
+	if err == nil && (mounts || b.req.ForksTree()) {
 		err = a.enter()
 	}
 	if err != nil {
@@ -92,7 +94,7 @@ func (a *app) audit(cmd *cobra.Command, b *auditFlags) error {
 	if a.json {
 		err = a.printJSON(found.Result)
 	} else {
-		err = (&auditTable{found: found, quiet: a.quiet, all: b.verbose, colour: a.colourOn(a.out)}).print(a.out)
+		err = (&auditTable{found: found, quiet: a.quiet, all: b.verbose, colour: a.colourOn(a.out), texts: b.scap.known}).print(a.out)
 	}
 	if err != nil {
 		return err
@@ -121,6 +123,9 @@ func (b *auditFlags) read() (err error) {
 		if b.earlier, err = factory.ReadHardening(b.compare); err != nil {
 			return err
 		}
+	}
+	if err := b.scap.read(); err != nil {
+		return err
 	}
 	b.outputs, err = outputs(b.out)
 	return err

@@ -10,6 +10,7 @@ import (
 	"kiln"
 	"kiln/internal/assess"
 	"kiln/internal/report"
+	"kiln/internal/scap"
 )
 
 // auditTable shows an audit to a person: what is not met comes first, the
@@ -19,6 +20,7 @@ type auditTable struct {
 	quiet  bool // sums only
 	all    bool // what is met and what does not apply, too
 	colour bool
+	texts  *scap.Texts // a benchmark's own words, from the user's file; may be nil
 
 	text strings.Builder
 }
@@ -44,6 +46,9 @@ func (t *auditTable) print(out io.Writer) error {
 		}
 	}
 	t.comparison()
+	for _, c := range h.Comparisons {
+		t.opinion(c)
+	}
 	t.scores(h)
 	if !t.quiet {
 		t.foot(h)
@@ -116,6 +121,9 @@ func (t *auditTable) outcome(o kiln.Outcome) {
 	}
 	if o.State != kiln.NotApplicable {
 		t.line("asked", t.askedBy(o))
+		for _, text := range t.texts.Of(o.References) {
+			t.line("text", text)
+		}
 	}
 }
 

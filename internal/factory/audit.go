@@ -33,6 +33,8 @@ type AuditRequest struct {
 	PlainHTTP bool
 	// AtRest runs no program of the target: what is configured is judged, not what is in effect.
 	AtRest bool
+	// Opinion is another program's, set beside these outcomes.
+	Opinion SecondOpinion
 }
 
 // AllObjectives stands for the whole catalogue where profiles are named.
@@ -57,6 +59,9 @@ func Audit(ctx context.Context, cfg Config, req AuditRequest) (*assess.Assessmen
 	if err != nil {
 		return nil, err
 	}
+	if err := req.Opinion.check(); err != nil {
+		return nil, err
+	}
 	state := &auditState{cfg: cfg}
 	defer state.close()
 	t, err := target.Open(ctx, req.Target, state.options(req))
@@ -68,6 +73,9 @@ func Audit(ctx context.Context, cfg Config, req AuditRequest) (*assess.Assessmen
 	var result *kiln.HardeningResult
 	if err == nil {
 		result, err = harden.Audit(ctx, t.Dir, in)
+	}
+	if err == nil {
+		err = req.Opinion.ask(ctx, cfg.State, t, result)
 	}
 	if err := errors.Join(err, t.Close()); err != nil {
 		return nil, err

@@ -318,3 +318,36 @@ func TestTheProgramIsStopped(t *testing.T) {
 		t.Errorf("a profile that there is not: %v", err)
 	}
 }
+
+func TestTextsComeFromEveryForm(t *testing.T) {
+	const debian = "CIS Debian Linux 12"
+	cis := `<Benchmark ` + ns + ` id="xccdf_org.cisecurity.benchmarks_benchmark_1.1.0_CIS_Debian_Linux_12_Benchmark"><Rule id="xccdf_org.cisecurity.benchmarks_rule_5.1.8_Words"><title>Words</title></Rule></Benchmark>`
+	for name, c := range map[string]struct{ benchmark, text string }{
+		"CSV":   {debian, "\xef\xbb\xbfLevel,Title,ID\nL1,Words,5.1.8\nshort\n"},
+		"JSON":  {debian, `[{"id":"5.1.8","title":"Words","more":1}]`},
+		"XCCDF": {"", cis},
+	} {
+		path := filepath.Join(t.TempDir(), "texts")
+		write(t, path, c.text)
+		var x Texts
+		if err := x.ReadFile(c.benchmark, path); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		got := x.Of([]kiln.Reference{{Benchmark: debian, ID: "5.1.8"}, {Benchmark: "CIS Debian Linux 13", ID: "5.1.8"}, {Benchmark: debian, ID: "1.1"}})
+		if len(got) != 1 || got[0] != "5.1.8 Words" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	for name, c := range map[string]struct{ text, want string }{
+		"no columns": {"a,b\n", "no columns id and title"},
+		"empty":      {"id,title\n", "no row"},
+		"JSON":       {"[1]", "no list of objects"},
+		"XML":        {"<a/>", "no XCCDF benchmark"},
+	} {
+		path := filepath.Join(t.TempDir(), "texts")
+		write(t, path, c.text)
+		if err := (&Texts{}).ReadFile(debian, path); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
