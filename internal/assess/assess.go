@@ -68,6 +68,7 @@ var formats = []Format{
 	{"xccdf-stig", ".stig.xccdf.xml", "XCCDF 1.2 result under the STIG's own rule ids, for STIG tools", writeXCCDFSTIG},
 	{"ckl", ".ckl", "checklist of STIG Viewer 2", writeCKL},
 	{"cklb", ".cklb", "checklist of STIG Viewer 3", writeCKLB},
+	{"oscal", ".oscal.json", "OSCAL assessment results", writeOSCAL},
 }
 
 // Formats lists the forms that Write knows, in a fixed order.

@@ -125,10 +125,7 @@ func checkSchema(t *testing.T, schema string, text []byte) {
 	t.Helper()
 	s := compiled[schema]
 	if s == nil {
-		var err error
-		if s, err = jsonschema.NewCompiler().Compile(shared(t, "schemas", schema)); err != nil {
-			t.Fatal(err)
-		}
+		s = compile(t, schema)
 		compiled[schema] = s
 	}
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
@@ -137,6 +134,47 @@ func checkSchema(t *testing.T, schema string, text []byte) {
 	}
 	if err := s.Validate(doc); err != nil {
 		t.Errorf("%s: %v", schema, err)
+	}
+}
+
+func compile(t *testing.T, name string) *jsonschema.Schema {
+	t.Helper()
+	file, err := os.Open(shared(t, "schemas", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	doc, err := jsonschema.UnmarshalJSON(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchored(doc)
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource(name, doc); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// anchored makes names count that a schema gives beside a reference, as NIST's do: draft 7 ignores what stands beside one.
+func anchored(v any) {
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			anchored(e)
+		}
+	case map[string]any:
+		if ref, id := v["$ref"], v["$id"]; ref != nil && id != nil {
+			delete(v, "$ref")
+			v["allOf"] = []any{map[string]any{"$ref": ref}}
+		}
+		for _, e := range v {
+			anchored(e)
+		}
 	}
 }
 
@@ -389,7 +427,7 @@ func checkForm(t *testing.T, f assess.Format, text []byte) {
 	}
 }
 
-var schemas = map[string]string{"sarif": "sarif-schema-2.1.0.json"}
+var schemas = map[string]string{"sarif": "sarif-schema-2.1.0.json", "oscal": "oscal-assessment-results.schema.json"}
 
 // poison puts the attack into every string of a document, keeping the words that choose a form.
 func poison(v reflect.Value) {
@@ -447,4 +485,5 @@ func ExampleFormats() {
 	// xccdf-stig .stig.xccdf.xml  XCCDF 1.2 result under the STIG's own rule ids, for STIG tools
 	// ckl        .ckl             checklist of STIG Viewer 2
 	// cklb       .cklb            checklist of STIG Viewer 3
+	// oscal      .oscal.json      OSCAL assessment results
 }

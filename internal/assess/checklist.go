@@ -1,7 +1,6 @@
 package assess
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,16 +28,16 @@ var nearest = map[string]string{"debian-12": "22.04", "debian-13": "24.04"}
 // checklist chooses the STIG for the platform. There is none for Debian: a derived one is made on request only.
 func (v *view) checklist() (*checklist, error) {
 	if v.Platform == "" {
-		return nil, errors.New("the target's distribution is not known (it has no os-release that says so), so there is no STIG to answer")
+		return nil, fmt.Errorf("%w: its distribution is not known (it has no os-release that says so), so there is no STIG to answer", ErrUnfit)
 	}
 	distro, version, _ := strings.Cut(v.Platform, "-")
 	c := &checklist{derived: distro != "ubuntu"}
 	if c.derived {
 		if !v.Derived {
-			return nil, fmt.Errorf("there is no STIG for %s, so a checklist of one would not be DISA's; ask for a derived checklist if you want it all the same, or take xccdf", v.Platform)
+			return nil, fmt.Errorf("%w: there is no STIG for %s, so a checklist of one would not be DISA's; ask for a derived one if you want it all the same, or take xccdf", ErrUnfit, v.Platform)
 		}
 		if version = nearest[v.Platform]; version == "" {
-			return nil, fmt.Errorf("no STIG is near enough to %s to derive a checklist from", v.Platform)
+			return nil, fmt.Errorf("%w: no STIG is near enough to %s to derive a checklist from", ErrUnfit, v.Platform)
 		}
 	}
 	known, ok := knownSTIG(version)
@@ -48,7 +47,7 @@ func (v *view) checklist() (*checklist, error) {
 	case v.STIG != nil:
 		c.STIG = *v.STIG
 	case !ok:
-		return nil, fmt.Errorf("no STIG for %s is known here; give DISA's own document", v.Platform)
+		return nil, fmt.Errorf("%w: no STIG for %s is known here; give DISA's own document", ErrUnfit, v.Platform)
 	default:
 		c.STIG = *known
 	}

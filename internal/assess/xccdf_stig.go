@@ -1,7 +1,7 @@
 package assess
 
 import (
-	"errors"
+	"fmt"
 	"io"
 )
 
@@ -15,7 +15,7 @@ func writeXCCDFSTIG(w io.Writer, v *view) error {
 		return err
 	}
 	if c.known && !c.derived {
-		return errors.New("results under DISA's rule ids need their revisions, which are in DISA's document only: give it (the file named *Manual-xccdf.xml of the STIG), or take ckl, cklb or xccdf")
+		return fmt.Errorf("%w: results under DISA's rule ids need their revisions, which are in DISA's document only; give it (the file named *Manual-xccdf.xml of the STIG), or take ckl, cklb or xccdf", ErrUnfit)
 	}
 	id := disaPrefix + "benchmark_" + c.ID
 	if c.derived {
