@@ -221,6 +221,9 @@ type Hardening struct {
 	// Profiles are several names in the catalogue, instead of profile: every objective of any of them, each by the
 	// variant that meets all of them. All are for containers, or all for machines.
 	Profiles []string `json:"profiles,omitempty" yaml:"profiles,omitempty"`
+	// AddPackages installs the packages that the objectives ask for (a time daemon, auditd, a firewall ...) and that the
+	// recipe does not name. Without it such an objective stays unmet, and its outcome names the package.
+	AddPackages bool `json:"addPackages,omitempty" yaml:"addPackages,omitempty"`
 	// Include are further objectives, by id.
 	Include []string `json:"include,omitempty" yaml:"include,omitempty"`
 	// Waivers are objectives not to be met, each with an owner, a reason and an expiry.

@@ -89,6 +89,9 @@ func (j *journey) harden(ctx context.Context) (string, bool, error) {
 	if lock.Catalogue != "" && lock.Catalogue != controls.digest {
 		j.Report.Warn(kiln.StationHarden, "the lock was made with another catalogue of objectives; the image may come out different")
 	}
+	if r, err = withWanted(r); err != nil {
+		return "", false, err
+	}
 	in := harden.Input{
 		Recipe: r, Lock: lock, Controls: controls.list, Profile: controls.profile, Catalogue: controls.digest, Waivers: r.Hardening.Waivers,
 		Now: j.Now(), Probe: j.probe, Before: j.assembled.Tree, Report: j.Report,

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"kiln"
 	"kiln/catalogue"
+	"kiln/internal/line/harden"
 	"kiln/internal/sandbox"
 )
 
@@ -35,6 +37,40 @@ func (j *journey) profile() (chosen, error) {
 		return c, kiln.Misuse(kiln.WithHint(err, "`kiln controls ls` lists the objectives, `kiln controls profiles` the profiles"))
 	}
 	return c, nil
+}
+
+// alsoWanted are the packages that a recipe's objectives ask for, where it lets them be added.
+func alsoWanted(r *kiln.Recipe) ([]kiln.PackageRequest, error) {
+	if !r.Hardening.AddPackages {
+		return nil, nil
+	}
+	all, err := loadCatalogue()
+	if err != nil {
+		return nil, err
+	}
+	controls, err := all.Select(r.Hardening)
+	if err != nil {
+		return nil, kiln.Misuse(err)
+	}
+	names, err := harden.Packages(controls, func(name string) bool {
+		return slices.ContainsFunc(r.Packages, func(q kiln.PackageRequest) bool { return q.Name == name })
+	})
+	var also []kiln.PackageRequest
+	for _, name := range names {
+		also = append(also, kiln.PackageRequest{Name: name})
+	}
+	return also, err
+}
+
+// withWanted is the recipe with the packages that its objectives ask for: they are needed as much as those it names.
+func withWanted(r *kiln.Recipe) (*kiln.Recipe, error) {
+	also, err := alsoWanted(r)
+	if err != nil || len(also) == 0 {
+		return r, err
+	}
+	more := *r
+	more.Packages = slices.Concat(r.Packages, also)
+	return &more, nil
 }
 
 // probe runs one program of the tree, read-only, without network, for at most ten seconds.

@@ -162,6 +162,9 @@ func (l *Line) lock(ctx context.Context, r *kiln.Recipe, read *digests) (*kiln.L
 		Report:   l.Report,
 	}
 	if r.Base.Apt != nil {
+		if o.Also, err = alsoWanted(r); err != nil {
+			return nil, nil, err
+		}
 		return resolve.Apt(ctx, r, o)
 	}
 	if err := wholeImageOnly(r); err != nil {

@@ -69,6 +69,30 @@ func Apt(ctx context.Context, lock *kiln.Lock, into string, o Options) error {
 	return nil
 }
 
+// Add installs the lock's packages into the configured tree in dir, by what
+// its dpkg database says of the rest. Nothing else of the tree is cleaned or
+// reset. The packages must be all that is missing: what they depend on is
+// either there or among them, else configuring them fails. After an error the
+// tree may hold unfinished packages: use a copy of one that is not to be lost.
+func Add(ctx context.Context, lock *kiln.Lock, dir string, o Options) error {
+	a, err := begin(lock, dir, o)
+	if err != nil {
+		return fmt.Errorf("adding packages: %w", err)
+	}
+	defer a.at.close()
+	if a.debs, err = openDebCache(a.o.CacheDir, a.o.Open); err != nil {
+		return err
+	}
+	ps := make([]*pkg, len(lock.Packages))
+	for i, l := range lock.Packages {
+		ps[i] = newPkg(l, i)
+	}
+	if err := a.add(ctx, ps); err != nil {
+		return fmt.Errorf("adding packages: %w", err)
+	}
+	return nil
+}
+
 func begin(lock *kiln.Lock, into string, o Options) (*assembly, error) {
 	if o.Run == nil {
 		return nil, errNoRun

@@ -205,5 +205,5 @@ func installedState(s *Subject, p presentPackages) (Observation, error) {
 	if i := slices.IndexFunc(p.Packages, s.packages().has); i >= 0 {
 		return good(p.Packages[i] + " is installed"), nil
 	}
-	return blocked("none of "+list(p.Packages), "add the package "+p.Packages[0]+" to the recipe: packages cannot be added to a finished tree"), nil
+	return blocked("none of "+list(p.Packages), "the package "+p.Packages[0]+" must be installed: name it in the recipe, or let hardening.addPackages do it"), nil
 }

@@ -15,7 +15,7 @@ import (
 //
 // The base is what mmdebstrap's minbase variant takes: every Essential
 // package, every one of priority required, apt, and what they need.
-func choose(lock *kiln.Lock, r *kiln.Recipe, suites []*suite, files []*packagesFile, arch string) error {
+func choose(lock *kiln.Lock, r *kiln.Recipe, also []kiln.PackageRequest, suites []*suite, files []*packagesFile, arch string) error {
 	u := newUniverse(files, arch)
 	var err error
 	if u.policy, err = newPolicy(r.Pins, files); err != nil {
@@ -34,7 +34,7 @@ func choose(lock *kiln.Lock, r *kiln.Recipe, suites []*suite, files []*packagesF
 		inBase[p.name] = true
 	}
 	u.reset()
-	wanted, err := requests(u, r)
+	wanted, err := requests(u, slices.Concat(r.Packages, also))
 	if err != nil {
 		return kiln.Misuse(err)
 	}
@@ -109,11 +109,11 @@ func baseRequests(u *universe) []*request {
 	return all
 }
 
-// requests finds the version of each package that the recipe names.
-func requests(u *universe, r *kiln.Recipe) ([]*request, error) {
+// requests finds the version of each package that is wanted by name.
+func requests(u *universe, wanted []kiln.PackageRequest) ([]*request, error) {
 	var all []*request
 	var errs []error
-	for _, q := range r.Packages {
+	for _, q := range wanted {
 		p, err := u.named(q.Name)
 		if err != nil {
 			errs = append(errs, err)

@@ -55,16 +55,48 @@ func (m *machine) read(name string) (string, error) {
 }
 
 // codename is os-release's VERSION_CODENAME, "" where there is none (Debian unstable has none).
+// Codename is the release that os-release names in the tree below dir; "" where it names none. No link leads out of the tree.
+func Codename(dir string) (string, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", fmt.Errorf("reading os-release: %w", err)
+	}
+	defer root.Close()
+	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {
+		f, err := root.Open(name)
+		if err != nil {
+			continue
+		}
+		text, err := io.ReadAll(io.LimitReader(f, maxSources))
+		f.Close()
+		if err != nil {
+			return "", fmt.Errorf("reading %s: %w", name, err)
+		}
+		if v := codename(string(text)); v != "" {
+			return v, nil
+		}
+	}
+	return "", nil
+}
+
+// codename is the codename in the text of an os-release.
+func codename(text string) string {
+	for l := range strings.Lines(text) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(l), "VERSION_CODENAME="); ok {
+			return strings.Trim(v, `"'`)
+		}
+	}
+	return ""
+}
+
 func (m *machine) codename() string {
 	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {
 		text, err := m.read(name)
 		if err != nil {
 			continue
 		}
-		for l := range strings.Lines(text) {
-			if v, ok := strings.CutPrefix(strings.TrimSpace(l), "VERSION_CODENAME="); ok {
-				return strings.Trim(v, `"'`)
-			}
+		if v := codename(text); v != "" {
+			return v
 		}
 	}
 	return ""

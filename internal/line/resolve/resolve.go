@@ -40,7 +40,9 @@ type Options struct {
 	Root string
 	// Catalogue is copied into the lock.
 	Catalogue kiln.Digest
-	Report    kiln.Report
+	// Also are packages to install besides the recipe's.
+	Also   []kiln.PackageRequest
+	Report kiln.Report
 }
 
 // Apt resolves a recipe on an apt base. The lock has the packages in order of
@@ -74,7 +76,7 @@ func Apt(ctx context.Context, r *kiln.Recipe, o Options) (*kiln.Lock, []kiln.Evi
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := choose(lock, r, suites, files, arch); err != nil {
+	if err := choose(lock, r, o.Also, suites, files, arch); err != nil {
 		return nil, nil, err
 	}
 	lock.Release = base.Release
