@@ -51,28 +51,30 @@ func NeedsMounts(name string) (bool, error) {
 }
 
 // Audit looks at a target and returns the state of every objective asked for,
-// ready to be written in any form that package assess knows. It changes nothing. The state directory is opened only for what needs it:
-// images of the local store, and the cache of those from registries.
+// ready to be written in any form that package assess knows. It changes nothing.
+// The state directory is opened only for what needs it: images of the local
+// store, and the cache of those from registries.
 func Audit(ctx context.Context, cfg Config, req AuditRequest) (*assess.Assessment, error) {
 	start := cfg.now()
-	cat, err := catalogue.Load()
-	if err != nil {
-		return nil, err
-	}
 	if err := req.Opinion.check(); err != nil {
 		return nil, err
 	}
+	loading := loadCatalogue() // beside opening and listing the target
 	state := &auditState{cfg: cfg}
 	defer state.close()
 	t, err := target.Open(ctx, req.Target, state.options(req))
 	if err != nil {
 		return nil, err
 	}
-	in, err := auditInput(cat, t, req)
-	in.Now, in.Report = start, cfg.Report
+	looked, err := harden.Look(ctx, t.Dir, t.Skip)
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	defer looked.Close()
+	cat, err := loading()
 	var result *kiln.HardeningResult
 	if err == nil {
-		result, err = harden.Audit(ctx, t.Dir, in)
+		result, err = judge(ctx, looked, cat, t, cfg, req)
 	}
 	if err == nil {
 		err = req.Opinion.ask(ctx, cfg.State, t, result)
@@ -87,8 +89,37 @@ func Audit(ctx context.Context, cfg Config, req AuditRequest) (*assess.Assessmen
 	}, nil
 }
 
+// loadCatalogue begins to read the catalogue and returns how to wait for it.
+// Its digest, which takes as long, is computed while the tree is judged.
+func loadCatalogue() func() (*catalogue.Catalogue, error) {
+	var cat *catalogue.Catalogue
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		cat, err = catalogue.Load()
+	}()
+	return func() (*catalogue.Catalogue, error) { <-done; return cat, err }
+}
+
+func judge(ctx context.Context, looked *harden.Looked, cat *catalogue.Catalogue, t *target.Target, cfg Config, req AuditRequest) (*kiln.HardeningResult, error) {
+	digest := make(chan kiln.Digest, 1)
+	go func() { digest <- cat.Digest() }()
+	in, err := auditInput(cat, t, req)
+	if err != nil {
+		return nil, err
+	}
+	in.Now, in.Report = cfg.now(), cfg.Report
+	result, err := looked.Audit(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	result.Catalogue = <-digest
+	return result, nil
+}
+
 func auditInput(cat *catalogue.Catalogue, t *target.Target, req AuditRequest) (harden.Input, error) {
-	in := harden.Input{Catalogue: cat.Digest(), Waivers: append([]kiln.Waiver{}, req.Waivers...), Config: t.Config, Skip: t.Skip}
+	in := harden.Input{Waivers: append([]kiln.Waiver{}, req.Waivers...), Config: t.Config, Skip: t.Skip}
 	profiles, err := chooseProfiles(cat, t, req, &in)
 	if err != nil {
 		return in, kiln.Misuse(kiln.WithHint(err, "`kiln controls profiles` lists them"))

@@ -23,16 +23,41 @@ const maxEntries = 2_000_000
 // parsed or a place not be looked into, is unknown, with the reason. The tree's
 // digest is reported only where in.Before gives it.
 func Audit(ctx context.Context, dir string, in Input) (*kiln.HardeningResult, error) {
+	o, err := Look(ctx, dir, in.Skip)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	return o.Audit(ctx, in)
+}
+
+// Looked is a tree that was listed for an audit. It is not safe for concurrent use.
+type Looked struct{ s *Subject }
+
+// Look is the part of Audit that needs no objectives, for callers that read
+// their catalogue meanwhile. Skip are places not to look into, each with the reason.
+func Look(ctx context.Context, dir string, skip map[string]string) (*Looked, error) {
+	s, err := readTree(dir, &sight{ctx: ctx, skip: skip, blind: map[string]error{}})
+	if err != nil {
+		return nil, err
+	}
+	s.packages()
+	return &Looked{s}, nil
+}
+
+// Close lets go of the tree.
+func (o *Looked) Close() { o.s.close() }
+
+// Audit is the rest of it: in.Skip is what Look was given already.
+func (o *Looked) Audit(ctx context.Context, in Input) (*kiln.HardeningResult, error) {
 	in = in.withDefaults()
 	if err := checkInput(in); err != nil {
 		return nil, err
 	}
-	in.sight = &sight{ctx: ctx, skip: in.Skip, blind: map[string]error{}, judgesConfig: in.Config != nil || in.Recipe != nil}
-	s, err := newSubject(dir, in)
-	if err != nil {
-		return nil, err
-	}
-	defer s.close()
+	s := o.s
+	s.take(in)
+	s.sight.judgesConfig = in.Config != nil || in.Recipe != nil
+	var err error
 	if s.config, err = s.auditedConfig(in.Config); err != nil {
 		return nil, err
 	}
@@ -42,7 +67,7 @@ func Audit(ctx context.Context, dir string, in Input) (*kiln.HardeningResult, er
 	}
 	return &kiln.HardeningResult{
 		Header: kiln.NewHeader("HardeningResult"), Profile: profileName(in), Catalogue: in.Catalogue,
-		Before: in.Before, After: in.Before, Outcomes: outcomes, Config: *s.config, LeftOut: in.sight.leftOut(), Platform: s.distro(),
+		Before: in.Before, After: in.Before, Outcomes: outcomes, Config: *s.config, LeftOut: s.sight.leftOut(), Platform: s.distro(),
 	}, nil
 }
 
@@ -83,6 +108,14 @@ func (s *Subject) distro() string {
 	if s.lock != nil {
 		return s.lock.Distro
 	}
+	if s.release == nil {
+		text := s.readRelease()
+		s.release = &text
+	}
+	return *s.release
+}
+
+func (s *Subject) readRelease() string {
 	for _, p := range []string{"etc/os-release", "usr/lib/os-release"} {
 		data, err := s.read(p)
 		if err != nil {

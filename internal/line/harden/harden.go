@@ -53,8 +53,6 @@ type Input struct {
 	Layers []Layer
 	// Skip are places of the tree that Audit does not look into, each with the reason.
 	Skip map[string]string
-
-	sight *sight // of an audit
 }
 
 // Layer is one layer of an image as a registry hands it out.
@@ -211,6 +209,7 @@ func (s *Subject) pursue(ctx context.Context, in Input, change bool) ([]kiln.Out
 	touched := false
 	for round := range maxRounds {
 		var moved []string
+		clear(s.touched)
 		for i, it := range items {
 			if err := ctx.Err(); err != nil {
 				return nil, false, err

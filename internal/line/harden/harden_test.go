@@ -387,8 +387,10 @@ func TestTheProgramIsAsked(t *testing.T) {
 	cat, err := catalogue.Load()
 	must(t, err)
 	k, _ := cat.Objective("ssh-log-level")
-	dir := plant(t, sshd("LogLevel QUIET\n"))
+	dir := plant(t, sshd("LogLevel QUIET\n"), f("usr/sbin/sshd", "0755", "program"))
+	asked := 0
 	in := Input{Controls: []kiln.Control{k}, Probe: func(_ context.Context, args ...string) ([]byte, error) {
+		asked++
 		if args[0] != "/usr/sbin/sshd" {
 			return nil, fmt.Errorf("unexpected %v", args)
 		}
@@ -398,6 +400,23 @@ func TestTheProgramIsAsked(t *testing.T) {
 	must(t, err)
 	if o := res.Outcomes[0]; o.State != kiln.Satisfied || o.Effective != "sshd -T" || o.Observed != "LogLevel VERBOSE" {
 		t.Errorf("%+v", o)
+	}
+	in.Controls = nil
+	for _, id := range []string{"ssh-log-level", "ssh-empty-passwords", "ssh-grace"} {
+		k, ok := cat.Objective(id)
+		if !ok {
+			t.Fatalf("no objective %s", id)
+		}
+		in.Controls = append(in.Controls, k)
+	}
+	asked = 0
+	_, err = Audit(t.Context(), dir, in)
+	must(t, err)
+	if asked != 1 {
+		t.Errorf("the program was asked %d times for three objectives", asked)
+	}
+	if _, err := Apply(t.Context(), dir, in); err != nil || asked > 4 {
+		t.Errorf("%v; the program was asked %d times while three objectives were applied", err, asked)
 	}
 }
 

@@ -1,7 +1,6 @@
 package harden
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -436,14 +435,10 @@ const sshdConfig = "/etc/ssh/sshd_config"
 
 // sshdValue asks the program where it can be run, and reads the files as it would otherwise: the first line of the global section wins.
 func (p sshdParams) seen(s *Subject) (value, source string, err error) {
-	if s.probe != nil {
-		if out, err := s.probe(context.Background(), "/usr/sbin/sshd", "-T", "-f", sshdConfig); err == nil {
-			for line := range strings.Lines(string(out)) {
-				k, v, _ := strings.Cut(strings.TrimSpace(line), " ")
-				if strings.EqualFold(k, p.Keyword) {
-					return v, "sshd -T", nil
-				}
-			}
+	for line := range strings.Lines(s.effective("etc/ssh", "/usr/sbin/sshd", "-T", "-f", sshdConfig)) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if strings.EqualFold(k, p.Keyword) {
+			return v, "sshd -T", nil
 		}
 	}
 	v, _, err := p.first(s, sshdConfig, 0)

@@ -51,27 +51,45 @@ type Subject struct {
 	epoch   int64
 	changed map[string]bool // paths touched since takeChanged
 	pkgs    *packages       // nil when not read yet
+	release *string         // the distribution; nil when not read yet
+	answers map[string]answer
+	touched map[string]bool // configurations changed in this round
 	removed []string        // packages removed
 }
 
 func newSubject(dir string, in Input) (*Subject, error) {
+	s, err := readTree(dir, nil)
+	if err != nil {
+		return nil, err
+	}
+	s.take(in)
+	return s, nil
+}
+
+// readTree lists the tree, whole or as far as sight allows.
+func readTree(dir string, sight *sight) (*Subject, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("opening the tree: %w", err)
 	}
-	s := &Subject{root: root, recipe: in.Recipe, lock: in.Lock, probe: in.Probe, machine: in.Scope == "machine", changed: map[string]bool{}}
+	s := &Subject{root: root, sight: sight, changed: map[string]bool{}}
+	if err := s.scan(dir); err != nil {
+		root.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// take sets what the tree is judged with.
+func (s *Subject) take(in Input) {
+	s.recipe, s.lock, s.probe, s.machine = in.Recipe, in.Lock, in.Probe, in.Scope == "machine"
 	if s.recipe == nil {
 		s.recipe = &kiln.Recipe{}
 	}
 	if s.lock != nil {
 		s.epoch = s.lock.Epoch
 	}
-	s.sight, s.layerList, s.looked = in.sight, in.Layers, map[*tree.Entry]*trace{}
-	if err := s.scan(dir); err != nil {
-		root.Close()
-		return nil, err
-	}
-	return s, nil
+	s.layerList, s.looked = in.Layers, map[*tree.Entry]*trace{}
 }
 
 func (s *Subject) scan(dir string) error {
@@ -507,6 +525,7 @@ func (s *Subject) rename(from, to string) error {
 func (s *Subject) takeChanged() []string {
 	out := make([]string, 0, len(s.changed))
 	for p := range s.changed {
+		s.outdate(p)
 		out = append(out, p)
 	}
 	slices.Sort(out)
