@@ -29,7 +29,7 @@ var layers = []struct {
 
 // single names the only packages that may import a heavy library.
 var single = map[string][]string{
-	"modernc.org/sqlite":                     {"kiln/internal/store"},
+	"modernc.org/sqlite":                     {"kiln/internal/store", "kiln/internal/pkgdb"},
 	"github.com/google/go-containerregistry": {"kiln/internal/image"},
 	"github.com/google/osv-scalibr":          {"kiln/internal/line/scan"},
 	"github.com/CycloneDX/cyclonedx-go":      {"kiln/internal/line/scan"},
