@@ -3,7 +3,6 @@ package harden
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"path"
@@ -128,23 +127,6 @@ func (s *Subject) readRelease() string {
 		return strings.TrimSuffix(name+"-"+number, "-")
 	}
 	return ""
-}
-
-// otherPackages notes that the tree's packages are in a database that is not read.
-func (s *Subject) otherPackages() {
-	if s.sight == nil || s.isFile(dpkgStatus) {
-		return
-	}
-	for place, whose := range map[string]string{
-		"var/lib/dpkg/status.d": "dpkg's in status.d", "lib/apk/db/installed": "apk's", "usr/lib/apk/db/installed": "apk's",
-		"var/lib/rpm": "rpm's", "usr/lib/sysimage/rpm": "rpm's", "var/lib/pacman/local": "pacman's",
-	} {
-		if s.lookup(place) != nil {
-			s.sight.failed(fmt.Errorf("its packages are %s, a database that is not read", whose))
-			s.sight.foreign = true
-			return
-		}
-	}
 }
 
 // sight is what an audit could not see. Kinds need not know of it: the Subject's

@@ -86,11 +86,20 @@ func TestAnAuditDoesNotFollowLinksOutOfTheTree(t *testing.T) {
 	expect(t, got, "world-writable-files", kiln.Satisfied, "")
 }
 
-func TestAnAuditDoesNotTakeForeignPackagesForAbsentOnes(t *testing.T) {
-	dir := plant(t, f("etc/passwd", "0644", passwd), f("lib/apk/db/installed", "0644", "P:telnet\n"), f("bin/su", "4755", "su"))
-	got := outcomes(t, dir, Input{}, "telnet-client-absent", "setid-unpackaged")
-	expect(t, got, "telnet-client-absent", kiln.Unknown, "apk's")
-	expect(t, got, "setid-unpackaged", kiln.Unknown, "apk's") // the database is read once and remembered
+func TestAnAuditDoesNotTakeUnreadPackagesForAbsentOnes(t *testing.T) {
+	for _, c := range []struct{ place, content, reason string }{
+		{"var/lib/pacman/local/telnet/desc", "x", "pacman's"},
+		{"lib/apk/db/installed", "P:telnet\nrubbish\n", "line 2"},
+		{"var/lib/rpm/Packages.db", "RpmP, and then nothing of a database", "pages of slots"},
+		{"var/lib/rpm/something", "x", "no database of rpm that is known"},
+		{"var/lib/dpkg/status.d/telnet", "rubbish", "status.d/telnet"},
+	} {
+		dir := plant(t, f("etc/passwd", "0644", passwd), f(c.place, "0644", c.content), f("bin/su", "4755", "su"))
+		got := outcomes(t, dir, Input{}, "telnet-client-absent", "setid-unpackaged", "package-manager-absent", "shells-absent")
+		for id := range got {
+			expect(t, got, id, kiln.Unknown, c.reason) // the database is read once and remembered
+		}
+	}
 }
 
 func TestAnAuditJudgesAnImagesOwnConfiguration(t *testing.T) {

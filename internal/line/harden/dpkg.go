@@ -25,6 +25,7 @@ type pkg struct {
 	provides   []string
 	files      []string // canonical paths of its .list, in the list's order
 	raw        []byte   // its paragraph, with the blank line
+	manager    string   // whose it is where it is not dpkg's: it is seen, but not removed
 }
 
 // key names a package as dpkg's info files do when several architectures may be installed.
@@ -36,6 +37,7 @@ type packages struct {
 	byName map[string][]*pkg
 	virt   map[string][]*pkg
 	owners map[string][]*pkg
+	broken error // why a database could not be read
 }
 
 func (p *packages) has(name string) bool { return len(p.byName[name]) > 0 }
@@ -57,9 +59,9 @@ func (s *Subject) packages() *packages {
 		return s.pkgs
 	}
 	defer s.sight.apart()()
-	s.otherPackages()
 	db := &packages{byName: map[string][]*pkg{}, virt: map[string][]*pkg{}, owners: map[string][]*pkg{}}
 	s.pkgs = db
+	s.foreign(db)
 	data, err := s.read(dpkgStatus)
 	if err != nil {
 		return db
@@ -178,6 +180,9 @@ func (s *Subject) readFiles(p *pkg) {
 func (s *Subject) erase(list []*pkg) error {
 	if len(list) == 0 {
 		return nil
+	}
+	if err := refuseForeign(list); err != nil {
+		return err
 	}
 	db := s.packages()
 	going := map[*pkg]bool{}

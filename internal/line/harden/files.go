@@ -295,6 +295,9 @@ func (p absentParams) counts(s *Subject, q string) bool {
 }
 
 func absentState(s *Subject, p absentParams) (Observation, error) {
+	if err := s.brokenPackages(p.Unowned); err != nil {
+		return unknown(err.Error()), nil
+	}
 	found := p.found(s)
 	var ours []string
 	for _, q := range found {

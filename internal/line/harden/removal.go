@@ -306,8 +306,13 @@ func names(list []*pkg) []string {
 
 func unusedState(s *Subject, p unusedParams) (Observation, error) {
 	db := s.packages()
-	if len(db.order) == 0 {
+	switch {
+	case db.broken != nil:
+		return unknown(db.broken.Error()), nil
+	case len(db.order) == 0:
 		return absent("the image has no package database"), nil
+	case db.order[0].manager != "":
+		return unknown("its packages are those of " + db.order[0].manager + ", which do not say what a program needs when it runs"), nil
 	}
 	off := names(p.unneeded(s))
 	if len(off) == 0 {
@@ -336,6 +341,9 @@ func askedState(s *Subject, _ none) (Observation, error) {
 	if len(s.recipe.Hardening.Remove.Packages) == 0 {
 		return absent("the recipe names no package to remove"), nil
 	}
+	if err := s.packages().broken; err != nil {
+		return unknown(err.Error()), nil
+	}
 	return judge(there, "none of them is installed"), nil
 }
 
@@ -354,6 +362,8 @@ type bundleParams struct {
 	Libraries []string `json:"libraries"`
 	// Paths and directories beside the packages; patterns.
 	Paths []string `json:"paths"`
+	// Programs are looked for by their names (patterns) wherever programs are: other distributions have others.
+	Programs []string `json:"programs"`
 	// KeepInfo keeps of dpkg's info files only those with these extensions; empty leaves all.
 	KeepInfo []string `json:"keepInfo"`
 }
@@ -362,8 +372,8 @@ func (p bundleParams) check() error {
 	if len(p.Packages) == 0 {
 		return errors.New("packages: needs at least one")
 	}
-	if len(p.Paths) == 0 {
-		return nil
+	if err := checkNames(p.Programs); err != nil || len(p.Paths) == 0 {
+		return err
 	}
 	return checkGlobs(p.Paths)
 }
@@ -410,7 +420,10 @@ func (s *Subject) neededBeyond(k *pkg, going map[*pkg]bool) bool {
 }
 
 func (p bundleParams) leftovers(s *Subject) []string {
-	out := absentParams{Paths: p.Paths}.found(s)
+	loose, _ := s.loosePrograms(p.Programs, func(k *pkg) bool { return slices.Contains(p.Packages, k.name) })
+	out := append(absentParams{Paths: p.Paths}.found(s), loose...)
+	slices.Sort(out)
+	out = slices.Compact(out)
 	if len(p.KeepInfo) > 0 {
 		for _, q := range s.below(dpkgInfo) {
 			if !slices.Contains(p.KeepInfo, strings.TrimPrefix(path.Ext(q), ".")) {
@@ -422,6 +435,9 @@ func (p bundleParams) leftovers(s *Subject) []string {
 }
 
 func (p bundleParams) observe(s *Subject, asked bool, field string) Observation {
+	if err := s.packages().broken; err != nil {
+		return unknown(err.Error())
+	}
 	var seen []string
 	if pk := p.installed(s); len(pk) > 0 {
 		seen = append(seen, "packages "+list(names(pk)))
@@ -544,15 +560,22 @@ func docsApply(s *Subject, p docsParams) error {
 // packageParams: none of the packages is installed, unless it is the image's purpose.
 type packageParams struct {
 	Packages []string `json:"packages"` // patterns
+	// Programs are what the packages bring, by their names (patterns): other distributions call the packages
+	// differently, and some programs come from none.
+	Programs []string `json:"programs"`
 }
 
 func (p packageParams) check() error {
 	if len(p.Packages) == 0 {
 		return errors.New("packages: needs at least one")
 	}
-	for _, n := range p.Packages {
-		if _, err := path.Match(n, ""); err != nil {
-			return fmt.Errorf("package %q: %w", n, err)
+	return checkNames(append(slices.Clone(p.Packages), p.Programs...))
+}
+
+func checkNames(patterns []string) error {
+	for _, n := range patterns {
+		if _, err := path.Match(n, ""); err != nil || strings.Contains(n, "/") {
+			return fmt.Errorf("%q is no pattern of a name", n)
 		}
 	}
 	return nil
@@ -561,7 +584,7 @@ func (p packageParams) check() error {
 // split sorts what is installed into what can go and what stays, with why.
 func (p packageParams) split(s *Subject) (going []*pkg, stays []string) {
 	for _, k := range s.packages().order {
-		if !slices.ContainsFunc(p.Packages, func(n string) bool { ok, _ := path.Match(n, k.name); return ok }) {
+		if !p.names(k) {
 			continue
 		}
 		going = append(going, k)
@@ -592,18 +615,48 @@ func (p packageParams) split(s *Subject) (going []*pkg, stays []string) {
 }
 
 func packageState(s *Subject, p packageParams) (Observation, error) {
+	if err := s.packages().broken; err != nil {
+		return unknown(err.Error()), nil
+	}
 	going, stays := p.split(s)
 	slices.Sort(stays)
+	loose, taken := s.loosePrograms(p.Programs, p.names)
+	var seen []string
+	if len(going) > 0 {
+		seen = append(seen, "installed: "+list(names(going)))
+	}
+	if len(loose) > 0 {
+		seen = append(seen, "programs: "+list(slash(loose)))
+	}
+	for _, q := range loose {
+		if own := taken[q]; own != "" {
+			return blocked(strings.Join(seen, "; "), fmt.Sprintf("/%s belongs to package %s: remove that", q, own)), nil
+		}
+	}
 	switch {
-	case len(going) > 0:
-		return bad("installed: " + list(names(going))), nil
+	case len(seen) > 0:
+		return bad(strings.Join(seen, "; ")), nil
 	case len(stays) > 0:
 		return absent(strings.Join(stays, ", ")), nil
 	}
 	return good("not installed"), nil
 }
 
+// names says that a package is one of those that are not wanted.
+func (p packageParams) names(k *pkg) bool {
+	return slices.ContainsFunc(p.Packages, func(n string) bool { ok, _ := path.Match(n, k.name); return ok })
+}
+
 func packageApply(s *Subject, p packageParams) error {
 	going, _ := p.split(s)
-	return s.erase(going)
+	if err := s.erase(going); err != nil {
+		return err
+	}
+	loose, _ := s.loosePrograms(p.Programs, p.names)
+	for _, q := range loose {
+		if err := s.remove(q); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -53,6 +53,9 @@ func (p setidParams) keeps(s *Subject, q string) bool {
 }
 
 func setidState(s *Subject, p setidParams) (Observation, error) {
+	if err := s.brokenPackages(p.Unowned); err != nil {
+		return unknown(err.Error()), nil
+	}
 	off, kept := p.found(s)
 	fine := "none"
 	if len(kept) > 0 {
