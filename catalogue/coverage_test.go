@@ -65,23 +65,7 @@ func covered(c *Catalogue) map[string][]string {
 
 func uncovered(t *testing.T) map[string]string {
 	t.Helper()
-	var list []struct {
-		Reason string   `yaml:"reason"`
-		Rules  []string `yaml:"rules"`
-	}
-	if err := readFile(os.DirFS("."), "uncovered.yaml", &list); err != nil {
-		t.Fatal(err)
-	}
-	out := map[string]string{}
-	for _, u := range list {
-		for _, r := range u.Rules {
-			if u.Reason == "" || out[r] != "" {
-				t.Errorf("%s has no reason, or two", r)
-			}
-			out[r] = u.Reason
-		}
-	}
-	return out
+	return reasons(t, "uncovered.yaml")
 }
 
 // TestEveryRuleIsCoveredOrSaysWhyNot counts the rules of the facts against objectives and uncovered.yaml.
