@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"kiln"
 )
 
 const containerRule = "Kiln container rule"
@@ -108,4 +110,28 @@ func reasons(t *testing.T, file string) map[string]string {
 		}
 	}
 	return out
+}
+
+// TestTheReferenceOfImagesNamesEveryObjective that covers a rule for containers.
+func TestTheReferenceOfImagesNamesEveryObjective(t *testing.T) {
+	page, err := os.ReadFile("../docs/reference/images.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, k := range c.Objectives() {
+		if !slices.ContainsFunc(k.References, func(r kiln.Reference) bool { return r.Benchmark == containerRule }) {
+			continue
+		}
+		if named++; !strings.Contains(string(page), "`"+k.ID+"`") {
+			t.Errorf("docs/reference/images.md does not say how to fix %s", k.ID)
+		}
+	}
+	if named < 60 {
+		t.Errorf("only %d objectives cover a rule for containers", named)
+	}
 }
