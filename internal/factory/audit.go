@@ -130,6 +130,9 @@ func auditInput(cat *catalogue.Catalogue, t *target.Target, req AuditRequest) (h
 	}
 	if !req.AtRest {
 		in.Probe = prober(t)
+		if t.Kind == target.Host {
+			in.Proc = "/proc"
+		}
 	}
 	return in, nil
 }

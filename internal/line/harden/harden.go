@@ -53,6 +53,9 @@ type Input struct {
 	Layers []Layer
 	// Skip are places of the tree that Audit does not look into, each with the reason.
 	Skip map[string]string
+	// Proc is the proc file system of the kernel that runs the tree, where an audit is of the running machine: what is
+	// in effect must be as wanted, too. Empty for a tree at rest.
+	Proc string
 }
 
 // Layer is one layer of an image as a registry hands it out.

@@ -68,6 +68,18 @@ func (s *Subject) kernelArguments() (always, usual []string, err error) {
 }
 
 func argumentState(s *Subject, p argumentParams) (Observation, error) {
+	obs, err := argumentConfigured(s, p)
+	if yes, known := s.kernel.argument(p.Argument); known && err == nil {
+		state := "the kernel was started without " + p.Argument
+		if yes {
+			state = "the kernel was started with " + p.Argument
+		}
+		obs = obs.inEffect(state, yes != p.Absent)
+	}
+	return obs, err
+}
+
+func argumentConfigured(s *Subject, p argumentParams) (Observation, error) {
 	if s.lookup(grubMain) == nil {
 		return absent("grub is not in the image"), nil
 	}

@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"kiln"
 )
 
 // mountParams: the file system mounted at Path has Options.
@@ -98,6 +100,28 @@ func (p mountParams) lacks(options string) []string {
 }
 
 func mountState(s *Subject, p mountParams) (Observation, error) {
+	obs, err := mountConfigured(s, p)
+	options, known := s.kernel.mounted(p.Path)
+	if err != nil || !known || obs.State == kiln.Unknown {
+		return obs, err
+	}
+	if options == "" {
+		return obs.inEffect("nothing is mounted at "+p.Path, false), nil
+	}
+	missing := p.lacks(options)
+	if obs.State == kiln.NotApplicable || obs.State == kiln.NotSatisfied && !p.inFstab(s) {
+		// Without a line of fstab a unit mounts it, or the system itself does: what is in effect counts.
+		obs = good(p.Path + " is not in " + fstab)
+	}
+	return obs.inEffect(p.Path+" "+options, len(missing) == 0), nil
+}
+
+func (p mountParams) inFstab(s *Subject) bool {
+	_, at, err := p.entry(s)
+	return err == nil && at >= 0
+}
+
+func mountConfigured(s *Subject, p mountParams) (Observation, error) {
 	lines, at, err := p.entry(s)
 	if err != nil {
 		return refused(err)

@@ -56,6 +56,18 @@ func (p moduleParams) denied(s *Subject) (install, blacklist bool, other *found,
 }
 
 func moduleState(s *Subject, p moduleParams) (Observation, error) {
+	obs, err := moduleConfigured(s, p)
+	if yes, known := s.kernel.loaded(p.Name); known && err == nil {
+		state := "not loaded"
+		if yes {
+			state = "loaded"
+		}
+		obs = obs.inEffect(p.Name+" is "+state, !yes)
+	}
+	return obs, err
+}
+
+func moduleConfigured(s *Subject, p moduleParams) (Observation, error) {
 	install, blacklist, other, err := p.denied(s)
 	switch {
 	case err != nil:

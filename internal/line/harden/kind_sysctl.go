@@ -86,6 +86,14 @@ func (p sysctlParams) settings(s *Subject) ([]found, error) {
 }
 
 func sysctlState(s *Subject, p sysctlParams) (Observation, error) {
+	obs, err := sysctlConfigured(s, p)
+	if value, known := s.kernel.sysctl(p.Key); known && err == nil {
+		obs = obs.inEffect(p.Key+"="+value, meets(p.Accept, p.Value, p.Others, value))
+	}
+	return obs, err
+}
+
+func sysctlConfigured(s *Subject, p sysctlParams) (Observation, error) {
 	all, err := p.settings(s)
 	if err != nil {
 		return refused(err)

@@ -46,6 +46,7 @@ type Subject struct {
 	looked    map[*tree.Entry]*trace // files of the tree in which secrets were looked for
 
 	machine bool   // the tree is a machine's
+	kernel  kernel // that runs the tree
 	sight   *sight // what an audit could not see; nil when hardening
 
 	epoch   int64
@@ -90,6 +91,7 @@ func (s *Subject) take(in Input) {
 		s.epoch = s.lock.Epoch
 	}
 	s.layerList, s.looked = in.Layers, map[*tree.Entry]*trace{}
+	s.kernel = kernel(in.Proc)
 }
 
 func (s *Subject) scan(dir string) error {

@@ -1,0 +1,90 @@
+package harden
+
+import (
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"kiln"
+)
+
+// kernel is what the running system's kernel says of itself in its proc file
+// system, whose directory this is: an audit of the machine it runs on judges
+// what is in effect as well as what is configured. Empty for a tree at rest.
+type kernel string
+
+// maxProc bounds a file of proc.
+const maxProc = 4 << 20
+
+func (k kernel) read(name string) (string, bool) {
+	if k == "" {
+		return "", false
+	}
+	f, err := os.Open(filepath.Join(string(k), name))
+	if err != nil {
+		return "", false
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxProc))
+	return strings.TrimRight(string(data), "\n"), err == nil
+}
+
+// sysctl is a setting in effect; known is false where the kernel does not have it.
+func (k kernel) sysctl(key string) (value string, known bool) {
+	value, known = k.read("sys/" + strings.ReplaceAll(key, ".", "/"))
+	return strings.Join(strings.Fields(value), " "), known
+}
+
+// loaded tells whether a module is; known is false where the kernel does not say.
+func (k kernel) loaded(module string) (yes, known bool) {
+	text, known := k.read("modules")
+	for line := range strings.Lines(text) {
+		if name, _, _ := strings.Cut(line, " "); sameModule(name, module) {
+			yes = true
+		}
+	}
+	return yes, known
+}
+
+// argument tells whether the kernel was started with an argument.
+func (k kernel) argument(arg string) (yes, known bool) {
+	text, known := k.read("cmdline")
+	return slices.Contains(strings.Fields(text), arg), known
+}
+
+// mounted are the options of what is mounted at a place, "" where nothing is; the last mount covers those before it.
+func (k kernel) mounted(place string) (options string, known bool) {
+	text, known := k.read("self/mountinfo")
+	for line := range strings.Lines(text) {
+		// proc_pid_mountinfo(5): id, parent, device, root, mount point, options, optional fields, "-", type, source, options
+		f := strings.Fields(line)
+		if len(f) < 10 || path.Clean(unescapeMount(f[4])) != place {
+			continue
+		}
+		options = f[5]
+		if i := slices.Index(f, "-"); i >= 0 && i+3 < len(f) {
+			options += "," + f[i+3]
+		}
+	}
+	return options, known
+}
+
+var mountEscapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+func unescapeMount(s string) string { return mountEscapes.Replace(s) }
+
+// inEffect adds to what is configured what is in effect: both must be as wanted.
+func (o Observation) inEffect(seen string, wanted bool) Observation {
+	if o.State != kiln.Satisfied && o.State != kiln.NotSatisfied {
+		return o
+	}
+	o.Observed += "; in effect: " + seen
+	o.Source = "file and running kernel"
+	if !wanted {
+		o.State = kiln.NotSatisfied
+	}
+	return o
+}
