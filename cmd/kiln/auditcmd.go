@@ -43,6 +43,7 @@ type auditFlags struct {
 	earlier          *kiln.HardeningResult
 	outputs          []output
 	scap             scapFlags
+	auditor          auditorFlags
 }
 
 func newAudit(a *app) *cobra.Command {
@@ -67,6 +68,7 @@ func newAudit(a *app) *cobra.Command {
 	f.StringVar(&b.req.Platform, "platform", "", "of an image with several: `os/arch` (default this machine's)")
 	f.BoolVar(&b.req.PlainHTTP, "plain-http", false, "speak http to a registry without TLS; loopback ones may always")
 	f.BoolVar(&b.req.AtRest, "at-rest", false, "run none of the target's programs: judge files only")
+	b.auditor.flags(f)
 	b.scap.flags(f, &b.req)
 	f.BoolVar(&b.verbose, "verbose", false, "show what is met and what does not apply, too")
 	return cmd
@@ -92,6 +94,7 @@ func (a *app) audit(cmd *cobra.Command, b *auditFlags) error {
 		return err
 	}
 	found.Earlier, found.Version = b.earlier, version
+	b.auditor.apply(found)
 	if err := b.write(found); err != nil {
 		return err
 	}
@@ -129,6 +132,9 @@ func (b *auditFlags) read() (err error) {
 		}
 	}
 	if err := b.scap.read(); err != nil {
+		return err
+	}
+	if err := b.auditor.read(); err != nil {
 		return err
 	}
 	b.outputs, err = outputs(b.out)

@@ -27,6 +27,7 @@ type (
 		Description string          `xml:"description"`
 		Notice      xccdfNotice     `xml:"notice"`
 		Version     string          `xml:"version"`
+		Metadata    xccdfMetadata   `xml:"metadata"`
 		Models      []xccdfModel    `xml:"model"`
 		Profile     xccdfProfile    `xml:"Profile"`
 		Groups      []xccdfGroup    `xml:"Group"`
@@ -70,6 +71,21 @@ type (
 		Rationale   string           `xml:"rationale,omitempty"`
 		Idents      []xccdfIdent     `xml:"ident"`
 		Fix         *xccdfFix        `xml:"fixtext"`
+		Check       xccdfCheck       `xml:"check"`
+	}
+	xccdfCheck struct {
+		System string        `xml:"system,attr"`
+		Ref    xccdfCheckRef `xml:"check-content-ref"`
+	}
+	xccdfCheckRef struct {
+		HRef string `xml:"href,attr"`
+		Name string `xml:"name,attr"`
+	}
+	xccdfMetadata struct {
+		DC        string `xml:"xmlns:dc,attr"`
+		Creator   string `xml:"dc:creator"`
+		Publisher string `xml:"dc:publisher"`
+		Source    string `xml:"dc:source"`
 	}
 	xccdfReference struct {
 		HRef string `xml:"href,attr"`
@@ -127,6 +143,7 @@ type (
 		Override *xccdfOverride `xml:"override"`
 		Idents   []xccdfIdent   `xml:"ident"`
 		Messages []xccdfMessage `xml:"message"`
+		Check    *xccdfCheck    `xml:"check"`
 	}
 	xccdfOverride struct {
 		Time      string `xml:"time,attr"`
@@ -167,9 +184,11 @@ func (v *view) xccdfBenchmark() xccdfBenchmark {
 		Title:  "Kiln hardening objectives, profile " + v.result.Profile,
 		Description: "Objectives in Kiln's own words. Each names the rules of published benchmarks that it maps to; " +
 			"this document is derived, and is not a benchmark of CIS or DISA.",
-		Notice:  xccdfNotice{ID: "derived", Text: "Derived by Kiln; neither written nor endorsed by CIS, DISA or NIST."},
-		Version: v.catalogueVersion(), Models: []xccdfModel{{flatUnweighted}},
-		Profile: xccdfProfile{ID: v.xccdfID("profile", v.result.Profile), Title: v.result.Profile, Description: "The objectives that were asked for."},
+		Notice:   xccdfNotice{ID: "derived", Text: "Derived by Kiln; neither written nor endorsed by CIS, DISA or NIST."},
+		Version:  v.catalogueVersion(),
+		Metadata: xccdfMetadata{"http://purl.org/dc/elements/1.1/", "Kiln " + v.Version, "Kiln", "urn:kiln:catalogue:" + v.catalogueVersion()},
+		Models:   []xccdfModel{{flatUnweighted}},
+		Profile:  xccdfProfile{ID: v.xccdfID("profile", v.result.Profile), Title: v.result.Profile, Description: "The objectives that were asked for."},
 	}
 	for _, severity := range []string{"high", "medium", "low", "unknown"} {
 		g := xccdfGroup{
@@ -189,7 +208,10 @@ func (v *view) xccdfBenchmark() xccdfBenchmark {
 	b.Result = v.xccdfResult(xccdfBenchmarkRef{HRef: "#" + b.ID, ID: b.ID})
 	b.Result.Profile = &xccdfIDRef{b.Profile.ID}
 	for _, o := range v.outcomes {
-		b.Result.Results = append(b.Result.Results, v.xccdfRuleResult(v.xccdfID("rule", o.Objective), o.State, o.Severity, o))
+		result := v.xccdfRuleResult(v.xccdfID("rule", o.Objective), o.State, o.Severity, o)
+		check := xccdfCheckOf(o)
+		result.Check = &check
+		b.Result.Results = append(b.Result.Results, result)
 	}
 	b.Result.Score = xccdfScoreOf(Total(v.result.Outcomes))
 	return b
@@ -224,8 +246,13 @@ func (v *view) xccdfRule(o outcome) xccdfRule {
 	return xccdfRule{
 		ID: v.xccdfID("rule", o.Objective), Selected: true, Severity: xccdfSeverity(o.Severity), Weight: "1.0", Title: o.Title,
 		Description: o.wanted(), References: xccdfReferences(o.References), Rationale: o.control.Rationale, Idents: cciIdents(o.References),
-		Fix: &xccdfFix{help(o)},
+		Fix: &xccdfFix{help(o)}, Check: xccdfCheckOf(o),
 	}
+}
+
+// xccdfCheckOf names what judged an objective: the catalogue's entry, by the objective's id.
+func xccdfCheckOf(o outcome) xccdfCheck {
+	return xccdfCheck{System: "urn:kiln:objective", Ref: xccdfCheckRef{"catalogue", o.Objective}}
 }
 
 func xccdfReferences(refs []kiln.Reference) []xccdfReference {
