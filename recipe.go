@@ -221,6 +221,12 @@ type Hardening struct {
 	// Profiles are several names in the catalogue, instead of profile: every objective of any of them, each by the
 	// variant that meets all of them. All are for containers, or all for machines.
 	Profiles []string `json:"profiles,omitempty" yaml:"profiles,omitempty"`
+	// ProfileFile is the path of a profile of your own beside the recipe, instead of profile: what it inherits, adds and removes.
+	ProfileFile string `json:"profileFile,omitempty" yaml:"profileFile,omitempty"`
+	// Tailoring is the path of an XCCDF tailoring file beside the recipe, which changes the profile.
+	Tailoring string `json:"tailoring,omitempty" yaml:"tailoring,omitempty"`
+	// TailoringProfile is the id of the tailoring's profile, where it has several.
+	TailoringProfile string `json:"tailoringProfile,omitempty" yaml:"tailoringProfile,omitempty"`
 	// AddPackages installs the packages that the objectives ask for (a time daemon, auditd, a firewall ...) and that the
 	// recipe does not name. Without it such an objective stays unmet, and its outcome names the package.
 	AddPackages bool `json:"addPackages,omitempty" yaml:"addPackages,omitempty"`

@@ -355,6 +355,10 @@ func (c *recipeCheck) hardening() {
 		c.want(idForm.MatchString(name), at("hardening.profiles", i), "is a profile's name, such as cis-l2")
 	}
 	c.unique("hardening.profiles", h.Profiles)
+	c.want(h.ProfileFile == "" || localPath(h.ProfileFile), "hardening.profileFile", besideRule)
+	c.want(h.ProfileFile == "" || h.Profile == "" && len(h.Profiles) == 0, "hardening.profileFile", "stands instead of profile and profiles, not beside them")
+	c.want(h.Tailoring == "" || localPath(h.Tailoring), "hardening.tailoring", besideRule)
+	c.want(h.TailoringProfile == "" || h.Tailoring != "", "hardening.tailoringProfile", "needs tailoring")
 	for i, id := range h.Include {
 		c.want(idForm.MatchString(id), at("hardening.include", i), "is an objective's id")
 	}

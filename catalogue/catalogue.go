@@ -485,6 +485,11 @@ func (c *Catalogue) collect(name string, into map[string]kiln.Control, depth int
 	return nil
 }
 
+// Begin returns an objective that begins with a variant: those stricter than it are left out. Without a variant it is whole.
+func (c *Catalogue) Begin(id, variant string) (kiln.Control, error) {
+	return c.from(choice{id, variant})
+}
+
 // from returns an objective that begins with the chosen variant.
 func (c *Catalogue) from(ch choice) (kiln.Control, error) {
 	k, ok := c.objectives[ch.ID]
@@ -525,15 +530,18 @@ func ProfileOf(h kiln.Hardening) string {
 // Select returns the objectives of a recipe's hardening section: its profiles',
 // those it includes by id (or id/variant, to begin with that variant), and those
 // that perform the removals it asks for. It is what the harden station takes.
+// Files that the section names are not read: see package tailor.
 func (c *Catalogue) Select(h kiln.Hardening) ([]kiln.Control, error) {
 	list, err := c.Profile(ProfileOf(h))
 	if err != nil {
 		return nil, err
 	}
-	chosen := map[string]kiln.Control{}
-	for _, k := range list {
-		chosen[k.ID] = k
-	}
+	return c.Extend(list, h)
+}
+
+// Extend adds to objectives what the section includes by id, and those that perform the removals it asks for.
+func (c *Catalogue) Extend(list []kiln.Control, h kiln.Hardening) ([]kiln.Control, error) {
+	chosen := byID(list)
 	for _, item := range h.Include {
 		id, variant, _ := strings.Cut(item, "/")
 		k, err := c.from(choice{id, variant})
@@ -542,13 +550,34 @@ func (c *Catalogue) Select(h kiln.Hardening) ([]kiln.Control, error) {
 		}
 		chosen[k.ID] = k
 	}
-	for id, asked := range map[string]bool{
-		"unused-packages-absent": h.Remove.Unused, "requested-removals": len(h.Remove.Packages) > 0,
-		"package-manager-absent": h.Remove.PackageManager, "shells-absent": h.Remove.Shell, "documentation-absent": h.Remove.Docs,
-	} {
-		if _, there := chosen[id]; asked && !there {
+	for _, id := range removals(h.Remove) {
+		if _, there := chosen[id]; !there {
 			chosen[id] = c.objectives[id]
 		}
 	}
 	return sorted(chosen), nil
+}
+
+// removals are the objectives that perform removals.
+func removals(r kiln.Removal) []string {
+	var out []string
+	for id, asked := range map[string]bool{
+		"unused-packages-absent": r.Unused, "requested-removals": len(r.Packages) > 0,
+		"package-manager-absent": r.PackageManager, "shells-absent": r.Shell, "documentation-absent": r.Docs,
+	} {
+		if asked {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// AskedFor are the objectives that a section asks for itself, whatever its profile says: included ones, and removals.
+func AskedFor(h kiln.Hardening) []string {
+	out := removals(h.Remove)
+	for _, item := range h.Include {
+		id, _, _ := strings.Cut(item, "/")
+		out = append(out, id)
+	}
+	return out
 }

@@ -191,9 +191,9 @@ type Chooser func(*Catalogue) ([]kiln.Control, error)
 // EffectOn says what next changes for a recipe that was made with old. What the
 // old version cannot give is an error; what the new one cannot stands in Broken.
 func EffectOn(h kiln.Hardening, choose Chooser, old, next *Catalogue) (*Effect, error) {
-	e := &Effect{Profile: h.Profile, Gained: []string{}, Lost: []string{}, Revalued: []Field{}, Renumbered: []Field{}, Waivers: []Note{}}
-	if e.Profile == "" {
-		e.Profile = DefaultProfile
+	e := &Effect{Profile: ProfileOf(h), Gained: []string{}, Lost: []string{}, Revalued: []Field{}, Renumbered: []Field{}, Waivers: []Note{}}
+	if h.ProfileFile != "" {
+		e.Profile = h.ProfileFile
 	}
 	before, err := choose(old)
 	if err != nil {

@@ -19,6 +19,8 @@ type scapFlags struct {
 }
 
 func (s *scapFlags) flags(f *pflag.FlagSet, req *factory.AuditRequest) {
+	f.StringVar(&req.ProfileFile, "profile-file", "", "audit a profile of your own, from this `file`, instead of --profile")
+	f.StringVar(&req.Tailoring, "tailoring", "", "change the profile by this XCCDF tailoring `file`")
 	f.StringVar(&req.Opinion.Content, "scap-content", "", "let the program oscap evaluate this data stream `file` on a copy of the target, and compare rule by rule")
 	f.StringVar(&req.Opinion.Profile, "scap-profile", "", "`profile` of that content: its id, or the id's last part")
 	f.StringArrayVar(&req.Opinion.Results, "scap-results", nil, "compare with the XCCDF results or ARF report in this `file` (repeatable)")

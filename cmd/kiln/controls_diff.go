@@ -126,8 +126,7 @@ func (a *app) diffControls(args []string, recipePath string) error {
 		if err != nil {
 			return kiln.Misuse(err)
 		}
-		choose := func(c *catalogue.Catalogue) ([]kiln.Control, error) { return c.Select(r.Hardening) }
-		if d.Recipe, err = catalogue.EffectOn(r.Hardening, choose, old, next); err != nil {
+		if d.Recipe, err = catalogue.EffectOn(r.Hardening, factory.Chooser(r), old, next); err != nil {
 			return kiln.Misuse(err)
 		}
 	}

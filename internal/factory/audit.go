@@ -33,6 +33,8 @@ type AuditRequest struct {
 	PlainHTTP bool
 	// AtRest runs no program of the target: what is configured is judged, not what is in effect.
 	AtRest bool
+	// ProfileFile is the path of a profile of the user's own, instead of Profiles; Tailoring that of an XCCDF tailoring file.
+	ProfileFile, Tailoring string
 	// Opinion is another program's, set beside these outcomes.
 	Opinion SecondOpinion
 }
@@ -114,7 +116,7 @@ func judge(ctx context.Context, looked *harden.Looked, cat *catalogue.Catalogue,
 	if err != nil {
 		return nil, err
 	}
-	result.Catalogue = <-digest
+	result.Catalogue, result.LeftOut = <-digest, append(result.LeftOut, in.Notes...)
 	return result, nil
 }
 
@@ -149,6 +151,9 @@ func chooseProfiles(cat *catalogue.Catalogue, t *target.Target, req AuditRequest
 		if in.Scope == "machine" {
 			names = []string{defaultMachineProfile}
 		}
+	}
+	if req.ProfileFile != "" || req.Tailoring != "" {
+		return tailored(cat, req, in)
 	}
 	if slices.Contains(names, AllObjectives) {
 		in.Controls = cat.Objectives()

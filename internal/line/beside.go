@@ -24,7 +24,24 @@ func (j *journey) beside(name string) ([]byte, error) {
 	if i < 0 {
 		return nil, fmt.Errorf("%s is not in the lock; run `kiln lock` again", name)
 	}
-	root, err := os.OpenRoot(cmp.Or(j.req.Recipe.Dir, "."))
+	data, err := readBeside(j.req.Recipe.Dir, name)
+	if err == nil && kiln.DigestBytes(data) != j.build.Lock.Files[i].Digest {
+		return nil, fmt.Errorf("%s has changed since the recipe was locked; run `kiln lock` again", name)
+	}
+	return data, err
+}
+
+// besideOrRecipe reads the file as the lock lists it, or, before there is a lock, as it is.
+func (j *journey) besideOrRecipe(name string) ([]byte, error) {
+	if j.build.Lock != nil {
+		return j.beside(name)
+	}
+	return readBeside(j.req.Recipe.Dir, name)
+}
+
+// readBeside reads a small file of the recipe's folder.
+func readBeside(dir, name string) ([]byte, error) {
+	root, err := os.OpenRoot(cmp.Or(dir, "."))
 	if err != nil {
 		return nil, fmt.Errorf("opening the recipe's folder: %w", err)
 	}
@@ -45,8 +62,6 @@ func (j *journey) beside(name string) ([]byte, error) {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	case len(data) > maxDocument:
 		return nil, fmt.Errorf("%s is larger than 1 MiB", name)
-	case kiln.DigestBytes(data) != j.build.Lock.Files[i].Digest:
-		return nil, fmt.Errorf("%s has changed since the recipe was locked; run `kiln lock` again", name)
 	}
 	return data, nil
 }

@@ -92,12 +92,15 @@ func (j *journey) harden(ctx context.Context) (string, bool, error) {
 	if r, err = withWanted(r); err != nil {
 		return "", false, err
 	}
+	for _, n := range controls.notes {
+		j.Report.Warn(kiln.StationHarden, n)
+	}
 	in := harden.Input{
-		Recipe: r, Lock: lock, Controls: controls.list, Profile: controls.profile, Catalogue: controls.digest, Waivers: r.Hardening.Waivers,
+		Recipe: r, Lock: lock, Controls: controls.list, Profile: controls.profile, Catalogue: controls.digest, Waivers: r.Hardening.Waivers, LeftOut: controls.leftOut,
 		Now: j.Now(), Probe: j.probe, Before: j.assembled.Tree, Report: j.Report,
 	}
 	inputs := []any{
-		j.assembled.Tree, controls.list, controls.profile, r.Hardening, r.Name, r.Version, r.Description, r.Entrypoint, r.Command, r.User, r.WorkDir, r.Env,
+		j.assembled.Tree, controls.list, controls.profile, controls.leftOut, r.Hardening, r.Name, r.Version, r.Description, r.Entrypoint, r.Command, r.User, r.WorkDir, r.Env,
 		r.Ports, r.Volumes, r.Labels, r.StopSignal, r.Healthcheck, r.Packages, day(j.Now()),
 		lock.Epoch, lock.Distro, lock.Variants, lock.Packages,
 	}

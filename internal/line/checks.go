@@ -13,12 +13,15 @@ import (
 	"kiln/catalogue"
 	"kiln/internal/line/harden"
 	"kiln/internal/sandbox"
+	"kiln/internal/tailor"
 )
 
 // chosen are the objectives that a recipe asks for.
 type chosen struct {
 	profile string
 	list    []kiln.Control
+	leftOut map[string]string // as in tailor.Selection
+	notes   []string
 	digest  kiln.Digest // of the whole catalogue
 }
 
@@ -26,17 +29,15 @@ type chosen struct {
 var loadCatalogue = sync.OnceValues(catalogue.Load)
 
 func (j *journey) profile() (chosen, error) {
-	h := j.req.Recipe.Hardening
-	c := chosen{profile: catalogue.ProfileOf(h)}
 	all, err := loadCatalogue()
 	if err != nil {
-		return c, err
+		return chosen{}, err
 	}
-	c.digest = all.Digest()
-	if c.list, err = all.Select(h); err != nil {
-		return c, kiln.Misuse(kiln.WithHint(err, "`kiln controls ls` lists the objectives, `kiln controls profiles` the profiles"))
+	sel, err := tailor.Choose(all, j.req.Recipe.Hardening, j.besideOrRecipe)
+	if err != nil {
+		return chosen{}, kiln.Misuse(kiln.WithHint(err, "`kiln controls ls` lists the objectives, `kiln controls profiles` the profiles"))
 	}
-	return c, nil
+	return chosen{profile: sel.Profile, list: sel.Controls, leftOut: sel.LeftOut, notes: sel.Notes, digest: all.Digest()}, nil
 }
 
 // alsoWanted are the packages that a recipe's objectives ask for, where it lets them be added.
@@ -48,11 +49,11 @@ func alsoWanted(r *kiln.Recipe) ([]kiln.PackageRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	controls, err := all.Select(r.Hardening)
+	sel, err := tailor.Choose(all, r.Hardening, func(name string) ([]byte, error) { return readBeside(r.Dir, name) })
 	if err != nil {
 		return nil, kiln.Misuse(err)
 	}
-	names, err := harden.Packages(controls, func(name string) bool {
+	names, err := harden.Packages(sel.Pursued(), func(name string) bool {
 		return slices.ContainsFunc(r.Packages, func(q kiln.PackageRequest) bool { return q.Name == name })
 	})
 	var also []kiln.PackageRequest

@@ -39,8 +39,12 @@ type Input struct {
 	Catalogue kiln.Digest
 	// Waivers are exceptions; nil means the recipe's.
 	Waivers []kiln.Waiver
-	Now     time.Time // decides whether waivers have expired
-	Probe   Prober    // may be nil
+	// LeftOut says of objectives that are not pursued who left them out; they show as not applicable with that reason.
+	LeftOut map[string]string
+	// Notes are about how the objectives were chosen, for whoever reads the result; harden does not use them.
+	Notes []string
+	Now   time.Time // decides whether waivers have expired
+	Probe Prober    // may be nil
 	// Before is the tree's digest where the caller already knows it; empty means it is computed.
 	Before kiln.Digest
 	Report kiln.Report // may be nil
@@ -301,6 +305,10 @@ func waive(items []*item, in Input) {
 
 // attend looks at one objective, changes the tree for it where it may, and reports whether it did.
 func (s *Subject) attend(ctx context.Context, it *item, first, change bool) (bool, error) {
+	if why := s.leftOut[it.control.ID]; why != "" {
+		it.outcome.Before, it.outcome.State, it.outcome.Reason = kiln.NotApplicable, kiln.NotApplicable, why
+		return false, nil
+	}
 	if why := s.outOfScope(it.control); why != "" {
 		it.outcome.Before, it.outcome.State, it.outcome.Reason = kiln.NotApplicable, kiln.NotApplicable, why
 		s.sight.doubt(&it.outcome)

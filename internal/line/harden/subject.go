@@ -28,16 +28,17 @@ const (
 // through an os.Root, so that no symbolic link of the tree leads out of it, and
 // paths are resolved as they would be inside the tree.
 type Subject struct {
-	root   *os.Root
-	index  map[string]*tree.Entry
-	twins  map[string][]string // first name of a hard-linked file -> its further names
-	names  []string            // keys of index in byte order; those gone since are dropped when next asked for
-	stale  bool                // names holds paths that are gone
-	inside map[string]int      // directory -> how many entries it has
-	recipe *kiln.Recipe
-	lock   *kiln.Lock
-	config *kiln.ImageConfig
-	probe  Prober
+	leftOut map[string]string // objectives that are not pursued, with the reason
+	root    *os.Root
+	index   map[string]*tree.Entry
+	twins   map[string][]string // first name of a hard-linked file -> its further names
+	names   []string            // keys of index in byte order; those gone since are dropped when next asked for
+	stale   bool                // names holds paths that are gone
+	inside  map[string]int      // directory -> how many entries it has
+	recipe  *kiln.Recipe
+	lock    *kiln.Lock
+	config  *kiln.ImageConfig
+	probe   Prober
 
 	ctx       context.Context // of the run
 	layerList []Layer         // of an image that exists already
@@ -84,6 +85,7 @@ func readTree(dir string, sight *sight) (*Subject, error) {
 // take sets what the tree is judged with.
 func (s *Subject) take(in Input) {
 	s.recipe, s.lock, s.probe, s.machine = in.Recipe, in.Lock, in.Probe, in.Scope == "machine"
+	s.leftOut = in.LeftOut
 	if s.recipe == nil {
 		s.recipe = &kiln.Recipe{}
 	}

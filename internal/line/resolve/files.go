@@ -24,7 +24,7 @@ const (
 
 // lockFiles records every file beside the recipe that the build reads: the
 // sources of files (directories whole), component documents with those that
-// they name, goss files. The
+// they name, goss files, profile and tailoring. The
 // mode is octal text, with "d" before it for a directory and "l" for a
 // symbolic link, whose digest is its target's; a directory's digest is that of
 // no bytes. The policy is judged by, not built from, and is not listed.
@@ -83,6 +83,8 @@ func references(r *kiln.Recipe) []reference {
 		add(t.Goss, "tests[%d].goss", i)
 		add(t.Component, "tests[%d].component", i)
 	}
+	add(r.Hardening.ProfileFile, "hardening.profileFile%.0d", 0)
+	add(r.Hardening.Tailoring, "hardening.tailoring%.0d", 0)
 	return refs
 }
 

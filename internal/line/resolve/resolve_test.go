@@ -437,7 +437,7 @@ func TestDocumentsThatAComponentNamesAreLocked(t *testing.T) {
 
 func TestFilesAreLocked(t *testing.T) {
 	dir := t.TempDir()
-	for name, mode := range map[string]os.FileMode{"site/index.html": 0o644, "site/run.sh": 0o755, "goss.yaml": 0o600, "build.yaml": 0o644} {
+	for name, mode := range map[string]os.FileMode{"site/index.html": 0o644, "site/run.sh": 0o755, "goss.yaml": 0o600, "build.yaml": 0o644, "ours.yaml": 0o644, "t.xml": 0o644} {
 		p := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
 			t.Fatal(err)
@@ -453,6 +453,7 @@ func TestFilesAreLocked(t *testing.T) {
 		Dir: dir, Policy: "policy.yaml",
 		Files: []kiln.FileSpec{{Path: "/srv", Source: "site"}, {Path: "/srv/x", Source: "./site/index.html"}},
 		Steps: []kiln.Step{{Component: "build.yaml"}}, Tests: []kiln.Test{{Goss: "goss.yaml"}},
+		Hardening: kiln.Hardening{ProfileFile: "ours.yaml", Tailoring: "t.xml"},
 	}
 	files, err := lockFiles(r)
 	if err != nil {
@@ -462,11 +463,11 @@ func TestFilesAreLocked(t *testing.T) {
 	for _, f := range files {
 		got = append(got, f.Mode+" "+f.Path)
 	}
-	if want := "0644 build.yaml, 0600 goss.yaml, d0755 site, l0777 site/home, 0644 site/index.html, 0755 site/run.sh"; strings.Join(got, ", ") != want {
+	if want := "0644 build.yaml, 0600 goss.yaml, 0644 ours.yaml, d0755 site, l0777 site/home, 0644 site/index.html, 0755 site/run.sh, 0644 t.xml"; strings.Join(got, ", ") != want {
 		t.Errorf("got %v", got)
 	}
-	if files[4].Digest != kiln.DigestBytes([]byte("site/index.html")) || files[4].Size != 15 {
-		t.Errorf("%+v", files[4])
+	if files[5].Digest != kiln.DigestBytes([]byte("site/index.html")) || files[5].Size != 15 {
+		t.Errorf("%+v", files[5])
 	}
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "out")); err != nil {
 		t.Fatal(err)
