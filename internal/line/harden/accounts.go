@@ -64,9 +64,24 @@ func (t *table) drop(gone func(row []string) bool) {
 	t.rows = slices.DeleteFunc(t.rows, func(r []string) bool { return len(r) == t.fields && gone(r) })
 }
 
+// saveAll writes tables that belong together, once it is sure that each can be written.
+func (s *Subject) saveAll(tables ...*table) error {
+	for _, t := range tables {
+		if err := s.editable(t.file); err != nil {
+			return err
+		}
+	}
+	for _, t := range tables {
+		if err := s.save(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *Subject) save(t *table) error {
 	if s.lookup(t.file) == nil {
-		return nil
+		return s.editable(t.file)
 	}
 	var b strings.Builder
 	for _, r := range t.rows {
@@ -244,10 +259,7 @@ func shadowedApply(s *Subject, _ none) error {
 		}
 		shadow.rows = append(shadow.rows, []string{r[fName], hash, strconv.Itoa(s.day()), "0", "99999", "7", "", "", ""})
 	}
-	if err := s.save(shadow); err != nil {
-		return err
-	}
-	return s.save(users)
+	return s.saveAll(shadow, users)
 }
 
 // day is the lock's date in days, as shadow counts.
@@ -285,17 +297,16 @@ func dropRows(file string, wrong func(*Subject, none, []string) string) (func(*S
 
 func (s *Subject) dropEntries(file string, gone []string) error {
 	shadow := map[string]string{"etc/passwd": "etc/shadow", "etc/group": "etc/gshadow"}[file]
+	var changed []*table
 	for _, f := range []string{file, shadow} {
 		t := s.table(f)
 		n := len(t.rows)
 		t.drop(func(r []string) bool { return slices.Contains(gone, r[fName]) })
 		if len(t.rows) != n {
-			if err := s.save(t); err != nil {
-				return err
-			}
+			changed = append(changed, t)
 		}
 	}
-	return nil
+	return s.saveAll(changed...)
 }
 
 // rootGroup: root's group is 0 and no other account's is.
@@ -406,10 +417,7 @@ func groupExistsApply(s *Subject, _ none) error {
 		groups.rows = append(groups.rows, []string{name, "x", r[fGID], ""})
 		shadow.rows = append(shadow.rows, []string{name, "!", "", ""})
 	}
-	if err := s.save(shadow); err != nil {
-		return err
-	}
-	return s.save(groups)
+	return s.saveAll(shadow, groups)
 }
 
 // membersParams: a group has no members.
@@ -434,16 +442,15 @@ func membersState(s *Subject, p membersParams) (Observation, error) {
 }
 
 func membersApply(s *Subject, p membersParams) error {
+	var changed []*table
 	for _, f := range []string{"etc/group", "etc/gshadow"} {
 		t := s.table(f)
 		if r := t.find(p.Group); r != nil && r[fMembers] != "" {
 			r[fMembers] = ""
-			if err := s.save(t); err != nil {
-				return err
-			}
+			changed = append(changed, t)
 		}
 	}
-	return nil
+	return s.saveAll(changed...)
 }
 
 // ageParams: a number of shadow for accounts with a password, locked ones too: unlocking must not bring an old one back.

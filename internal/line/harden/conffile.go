@@ -65,10 +65,7 @@ func (s *Subject) confLines(p string) ([]string, error) {
 func (s *Subject) editable(p string) error {
 	q, ok := s.canonical(p)
 	if !ok {
-		if dir, there := s.resolve(path.Dir(clean(p))); there && s.index[dir].Type != 'd' {
-			return &refusal{path.Dir(clean(p)), 0, "is no directory"}
-		}
-		return nil
+		return s.roomFor(path.Dir(clean(p)))
 	}
 	switch s.index[q].Type {
 	case 'f', 'h':
@@ -77,6 +74,23 @@ func (s *Subject) editable(p string) error {
 		return &refusal{p, 0, "is a symbolic link to " + s.index[q].Link + ": replace it by a file"}
 	}
 	return &refusal{p, 0, "is no regular file"}
+}
+
+// roomFor refuses a directory in which nothing can be made: what is there of it must be directories, or links to some.
+func (s *Subject) roomFor(dir string) error {
+	for ; ; dir = path.Dir(dir) {
+		q, ok := s.canonical(dir)
+		if !ok && dir != "." {
+			continue
+		}
+		switch e := s.index[q]; {
+		case e == nil || e.Type == 'd' || s.isDir(dir):
+			return nil
+		case e.Type == 'l':
+			return &refusal{dir, 0, "is a symbolic link to " + e.Link + ", where no directory is"}
+		}
+		return &refusal{dir, 0, "is no directory"}
+	}
 }
 
 // writeLines replaces a file by lines, or makes it with mode.

@@ -186,6 +186,9 @@ func configApply(s *Subject, p configParams) error {
 		if err != nil {
 			return err
 		}
+		if len(all) == 0 {
+			return &refusal{g.dropIn, 0, "is not read: its directory is none"}
+		}
 		if last := all[len(all)-1]; last.file == clean(g.dropIn) || last.file != clean(g.main) {
 			return nil
 		}

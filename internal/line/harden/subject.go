@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	"kiln"
 	"kiln/internal/tree"
@@ -261,6 +262,10 @@ func (s *Subject) content(q string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && info.Size() > maxFile {
+		return nil, fmt.Errorf("larger than %d MiB", maxFile>>20)
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(data) > maxFile {
 		return nil, fmt.Errorf("larger than %d MiB", maxFile>>20)
@@ -303,14 +308,16 @@ const temporary = ".kiln-new"
 // write replaces the content of the file that p leads to, or creates it with
 // mode as root's: a temporary file beside it, then a rename, so that a killed
 // run leaves the old content or the new one. Owner and mode of an existing file stay.
+//
+// What is no regular file, a symbolic link above all, is refused: its target may belong to something else.
 func (s *Subject) write(p string, data []byte, mode uint32) error {
+	if err := s.editable(p); err != nil {
+		return err
+	}
 	q, exists := s.resolve(p)
 	old := s.index[q]
 	uid, gid := 0, 0
 	if exists {
-		if old.Type != 'f' && old.Type != 'h' {
-			return fmt.Errorf("writing %s: it is no regular file", p)
-		}
 		mode, uid, gid = old.Mode, old.UID, old.GID
 	} else if err := s.mkdirs(path.Dir(q)); err != nil {
 		return err
@@ -363,7 +370,10 @@ func own(f *os.File, uid, gid int) error {
 }
 
 func (s *Subject) mkdirs(dir string) error {
-	if _, ok := s.index[dir]; ok {
+	if e := s.index[dir]; e != nil {
+		if e.Type != 'd' {
+			return &refusal{dir, 0, "is no directory"}
+		}
 		return nil
 	}
 	if err := s.mkdirs(path.Dir(dir)); err != nil {
@@ -384,6 +394,9 @@ func (s *Subject) chmod(p string, mode uint32) error {
 	if s.index[p].Type == 'l' || s.index[p].Mode == mode {
 		return nil
 	}
+	if err := s.part(p); err != nil {
+		return err
+	}
 	for _, q := range s.same(p) {
 		if err := s.root.Chmod(q, fileMode(mode)); err != nil {
 			return fmt.Errorf("setting the mode of %s: %w", q, err)
@@ -400,6 +413,10 @@ func (s *Subject) chown(p string, uid, gid int) error {
 	if e.UID == uid && e.GID == gid {
 		return nil
 	}
+	if err := s.part(p); err != nil {
+		return err
+	}
+	e = s.index[p]
 	for _, q := range s.same(p) {
 		if err := s.root.Lchown(q, uid, gid); err != nil {
 			return fmt.Errorf("setting the owner of %s: %w", q, err)
@@ -426,8 +443,37 @@ func (s *Subject) same(p string) []string {
 	return append([]string{first}, s.twins[first]...)
 }
 
+// part makes a copy of its own of a file that has names outside of the tree, before its mode or owner is changed: a
+// hard link into a backup or a store of objects must not change those.
+func (s *Subject) part(p string) error {
+	if e := s.index[p]; e.Type != 'f' && e.Type != 'h' {
+		return nil
+	}
+	names := s.same(p)
+	info, err := s.root.Lstat(p)
+	if err != nil {
+		return fmt.Errorf("looking at %s: %w", p, err)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Nlink) <= len(names) {
+		return nil
+	}
+	data, err := s.content(p)
+	if err != nil {
+		return &refusal{p, 0, "has a name outside of the tree, and cannot be copied: " + err.Error()}
+	}
+	for _, q := range slices.Clone(names) {
+		if err := s.write(q, data, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // dropAttribute removes one extended attribute of the file at p, canonical.
 func (s *Subject) dropAttribute(p, name string) error {
+	if err := s.part(p); err != nil {
+		return err
+	}
 	for _, q := range s.same(p) {
 		f, err := s.root.Open(q)
 		if err != nil {
