@@ -80,8 +80,14 @@ type word struct {
 type engine struct {
 	rules  []*rule
 	words  []word
-	starts [1 << 16]uint16 // first two bytes -> 1 + place in lists, 0 where no word begins so
-	lists  [][]int         // words by their first two bytes
+	text   table // of all words
+	binary table // of those that are looked for in files that are no text, too
+}
+
+// table finds words by their first two bytes.
+type table struct {
+	starts [1 << 16]uint16 // -> 1 + place in lists, 0 where no word begins so
+	lists  [][]int
 }
 
 var compiled = sync.OnceValue(func() *engine {
@@ -111,7 +117,10 @@ func compile(raw []byte) (*engine, error) {
 				i = len(e.words)
 				at[w] = i
 				e.words = append(e.words, word{text: []byte(w)})
-				e.enter(w, i)
+				e.text.enter(w, i)
+				if r.Binary {
+					e.binary.enter(w, i)
+				}
 			}
 			e.words[i].rules = append(e.words[i].rules, r)
 		}
@@ -120,7 +129,7 @@ func compile(raw []byte) (*engine, error) {
 }
 
 // enter makes word i findable by its first two bytes.
-func (e *engine) enter(w string, i int) {
+func (e *table) enter(w string, i int) {
 	start := &e.starts[int(w[0])|int(w[1])<<8]
 	if *start == 0 {
 		e.lists = append(e.lists, nil)
@@ -235,13 +244,16 @@ func (s *search) named() {
 
 // everywhere looks for the words of all other rules in one pass.
 func (s *search) everywhere() {
-	data := s.data
+	data, in := s.data, &s.engine.text
+	if !s.text {
+		in = &s.engine.binary
+	}
 	for i := 0; i+1 < len(data); i++ {
-		start := s.starts[int(data[i])|int(data[i+1])<<8]
+		start := in.starts[int(data[i])|int(data[i+1])<<8]
 		if start == 0 {
 			continue
 		}
-		for _, at := range s.lists[start-1] {
+		for _, at := range in.lists[start-1] {
 			w := &s.words[at]
 			if !bytes.HasPrefix(data[i:], w.text) {
 				continue
