@@ -23,7 +23,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-//go:embed benchmarks.yaml objectives/*.yaml profiles/*.yaml
+//go:embed benchmarks.yaml gpos-srg.yaml objectives/*.yaml profiles/*.yaml
 var data embed.FS
 
 // DefaultProfile is used where a recipe names none.
