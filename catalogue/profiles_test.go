@@ -30,7 +30,7 @@ private-keys-absent root-home-empty leftovers-absent unused-packages-absent pack
 ssh-server-absent sudo-absent cron-absent fetch-tools-absent compilers-absent debuggers-absent mail-servers-absent display-absent time-daemons-absent
 rsync-absent login-max-days login-min-days login-warn-days login-inactive shell-umask root-umask shells-list su-restricted sudo-pty sudo-log
 apt-no-weak-dependencies ssh-forwarding ssh-gssapi ssh-idle/cis image-user-known image-exec-form image-labels
-language-installers-absent layers-no-hidden-setid history-copy-only history-no-upgrade history-update-with-install history-no-sudo history-no-piped-script image-base-digest image-base-tag
+certificates-known language-installers-absent layers-no-hidden-setid history-copy-only history-no-upgrade history-update-with-install history-no-sudo history-no-piped-script image-base-digest image-base-tag
 account-no-shell/all setuid-cleared/none
 setgid-cleared/none capabilities-cleared/none login-umask/stig`
 )

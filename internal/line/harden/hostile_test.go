@@ -85,6 +85,12 @@ func touches(set kiln.Setting) (files []string, why string) {
 		return []string{"/etc/passwd", "/etc/group"}, ""
 	case "setid-cleared", "capabilities-cleared", "world-writable-files", "sticky-directories", "setgid-directories", "device-files-absent":
 		return nil, "looks at owners, modes and attributes of whatever there is"
+	case "layer-secrets":
+		return []string{"/srv/app.conf"}, ""
+	case "layer-setid":
+		return nil, "looks at the layers of an image, not at a tree"
+	case "certificates-known":
+		return append(list("bundles"), list("known")...), ""
 	}
 	if strings.HasPrefix(set.Kind, "image-") || strings.HasPrefix(set.Kind, "inputs-") {
 		return nil, "judges the recipe, not files"

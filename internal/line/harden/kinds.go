@@ -36,6 +36,7 @@ func fileKinds() []Kind {
 		define("setgid-directories", phaseModes, sgState, sgApply),
 		define("device-files-absent", phaseTraces, dvState, dvApply),
 		define("owned-files", phaseModes, ownedState, ownedApply),
+		define("certificates-known", phaseContent, bundleState, cannot[bundleOfCAs]),
 		define("file-present", phaseContent, presenceState, cannot[presenceParams]),
 	}
 }

@@ -586,8 +586,13 @@ func (p presenceParams) applies(s *Subject) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(p.WhenPackages, func(n string) bool { return s.requested(n) || s.lockedRequest(n) })
+	return slices.ContainsFunc(p.WhenPackages, func(n string) bool {
+		return s.requested(n) || s.lockedRequest(n) || s.asFound() && s.packages().has(n)
+	})
 }
+
+// asFound says that no recipe tells what the image is for: what is installed stands for what was asked for.
+func (s *Subject) asFound() bool { return s.sight != nil && len(s.recipe.Packages) == 0 }
 
 func presenceState(s *Subject, p presenceParams) (Observation, error) {
 	if !p.applies(s) {
