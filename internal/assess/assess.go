@@ -69,6 +69,7 @@ var formats = []Format{
 	{"ckl", ".ckl", "checklist of STIG Viewer 2", writeCKL},
 	{"cklb", ".cklb", "checklist of STIG Viewer 3", writeCKLB},
 	{"oscal", ".oscal.json", "OSCAL assessment results", writeOSCAL},
+	{"gpos", ".gpos.xccdf.xml", "XCCDF 1.2 answers to DISA's operating system SRG, for images", writeGPOS},
 }
 
 // Formats lists the forms that Write knows, in a fixed order.

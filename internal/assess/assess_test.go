@@ -486,4 +486,5 @@ func ExampleFormats() {
 	// ckl        .ckl             checklist of STIG Viewer 2
 	// cklb       .cklb            checklist of STIG Viewer 3
 	// oscal      .oscal.json      OSCAL assessment results
+	// gpos       .gpos.xccdf.xml  XCCDF 1.2 answers to DISA's operating system SRG, for images
 }
