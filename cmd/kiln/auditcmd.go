@@ -116,10 +116,8 @@ func (b *auditFlags) read() (err error) {
 			return kiln.Misuse(fmt.Errorf("--fail-under %q: write a number from 0 to 100", b.failUnder))
 		}
 	}
-	switch b.req.Scope {
-	case "", "container", "machine":
-	default:
-		return kiln.Misuse(fmt.Errorf("--scope is container or machine, not %q", b.req.Scope))
+	if err := checkScope(b.req.Scope); err != nil {
+		return err
 	}
 	if b.waivers != "" {
 		if b.req.Waivers, err = factory.ReadWaivers(b.waivers); err != nil {

@@ -216,7 +216,7 @@ func stateWord(state string) string {
 }
 
 func (t *auditTable) scores(h *kiln.HardeningResult) {
-	t.printf("\n%-50s %6s %6s %8s %7s %7s %7s\n", "", "met", "not", "unknown", "waived", "n. a.", "share")
+	t.printf("\n%-60s %6s %6s %8s %7s %7s %7s\n", "", "met", "not", "unknown", "waived", "n. a.", "share")
 	rows := append(assess.Scores(h.Outcomes, t.found.Controls, t.found.Platform), assess.Total(h.Outcomes))
 	for _, s := range rows {
 		name := strings.TrimSpace(s.Benchmark + " " + s.Version)
@@ -227,7 +227,7 @@ func (t *auditTable) scores(h *kiln.HardeningResult) {
 		if part, ok := s.Share(); ok {
 			share = fmt.Sprintf("%.1f %%", 100*part)
 		}
-		t.printf("%-50s %6d %6d %8d %7d %7d %7s\n", name, s.Pass, s.Fail, s.Unknown, s.Waived, s.NotApplicable, share)
+		t.printf("%-60s %6d %6d %8d %7d %7d %7s\n", name, s.Pass, s.Fail, s.Unknown, s.Waived, s.NotApplicable, share)
 	}
 	if slices.ContainsFunc(rows, func(s assess.Score) bool { return s.Derived }) {
 		t.printf("* made for another platform: derived, not its publisher's result\n")

@@ -27,7 +27,7 @@ func newControls(a *app) *cobra.Command {
 	}, &cobra.Command{
 		Use: "profiles", Short: "list the profiles and what they are for", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error { return a.listProfiles() },
-	}, newControlsExport(a), newControlsDiff(a))
+	}, newControlsExport(a), newControlsDiff(a), newControlsApply(a))
 	return cmd
 }
 

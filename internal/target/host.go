@@ -77,3 +77,18 @@ func mounts(text string) []mount {
 func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
+
+// MountsBelow lists the mount points strictly below dir, an absolute path without links.
+func MountsBelow(dir string) ([]string, error) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("reading the mounts: %w", err)
+	}
+	var out []string
+	for _, m := range mounts(string(data)) {
+		if strings.HasPrefix(m.point, strings.TrimSuffix(dir, "/")+"/") {
+			out = append(out, m.point)
+		}
+	}
+	return out, nil
+}

@@ -55,7 +55,7 @@ func (o *Looked) Audit(ctx context.Context, in Input) (*kiln.HardeningResult, er
 	}
 	s := o.s
 	s.take(in)
-	s.sight.judgesConfig = in.Config != nil || in.Recipe != nil
+	s.filesOnly = in.FilesOnly || in.Config == nil && in.Recipe == nil
 	var err error
 	if s.config, err = s.auditedConfig(in.Config); err != nil {
 		return nil, err
@@ -85,11 +85,11 @@ func (s *Subject) auditedConfig(given *kiln.ImageConfig) (*kiln.ImageConfig, err
 // state is what a kind sees. In an audit an error is an unknown state.
 func (s *Subject) state(set kiln.Setting) (Observation, error) {
 	k := kinds[set.Kind]
+	if s.filesOnly && (strings.HasPrefix(k.Name, "image-") || strings.HasPrefix(k.Name, "inputs-")) {
+		return absent("there is no image configuration, only files"), nil
+	}
 	if s.sight == nil {
 		return k.state(s, set.Params)
-	}
-	if !s.sight.judgesConfig && strings.HasPrefix(k.Name, "image-") {
-		return absent("there is no image configuration, only files"), nil
 	}
 	s.sight.clear()
 	obs, err := k.state(s, set.Params)
@@ -133,14 +133,13 @@ func (s *Subject) readRelease() string {
 // own ways to the tree note when what they were asked for lies where nobody
 // could look. A nil sight, when hardening, sees everything.
 type sight struct {
-	ctx          context.Context
-	skip         map[string]string
-	blind        map[string]error // places that could not be looked at or into
-	judgesConfig bool             // there is an image configuration
-	note         string           // why the state asked for last is in doubt: it may be worse than it seems
-	foreign      bool             // it may be anything: the packages that it asked for are in a database that is not read
-	kept         string           // why the package database is in doubt
-	keptForeign  bool
+	ctx         context.Context
+	skip        map[string]string
+	blind       map[string]error // places that could not be looked at or into
+	note        string           // why the state asked for last is in doubt: it may be worse than it seems
+	foreign     bool             // it may be anything: the packages that it asked for are in a database that is not read
+	kept        string           // why the package database is in doubt
+	keptForeign bool
 }
 
 func (g *sight) walk(dir string, fn func(tree.Entry) error) error {

@@ -47,7 +47,12 @@ type Input struct {
 	Probe Prober    // may be nil
 	// Before is the tree's digest where the caller already knows it; empty means it is computed.
 	Before kiln.Digest
-	Report kiln.Report // may be nil
+	// NoDigest leaves the result's digests empty: for trees that no image is made of, which may hold device nodes.
+	NoDigest bool
+	// FilesOnly says that the tree is no image: what asks for an image's configuration does not apply. An audit without
+	// Config and Recipe takes it for granted.
+	FilesOnly bool
+	Report    kiln.Report // may be nil
 
 	// Config is the configuration of an image that exists already; Audit judges it as it is. Nil means the recipe's.
 	// Its History holds the commands of the image's history, oldest first.
@@ -102,7 +107,7 @@ func Apply(ctx context.Context, dir string, in Input) (*kiln.HardeningResult, er
 		return nil, err
 	}
 	after := before
-	if touched {
+	if touched && !in.NoDigest {
 		if after, err = tree.Digest(dir, s.epoch); err != nil {
 			return nil, fmt.Errorf("digesting the tree after hardening: %w", err)
 		}
@@ -128,7 +133,7 @@ func (in Input) withDefaults() Input {
 
 // digestBefore begins to compute the tree's digest and returns how to wait for it.
 func digestBefore(dir string, in Input) func() (kiln.Digest, error) {
-	if in.Before != "" {
+	if in.Before != "" || in.NoDigest {
 		return func() (kiln.Digest, error) { return in.Before, nil }
 	}
 	var epoch int64

@@ -51,6 +51,8 @@ type Subject struct {
 	kernel  kernel // that runs the tree
 	sight   *sight // what an audit could not see; nil when hardening
 
+	filesOnly bool // there is no image configuration
+
 	epoch   int64
 	changed map[string]bool // paths touched since takeChanged
 	pkgs    *packages       // nil when not read yet
@@ -85,7 +87,7 @@ func readTree(dir string, sight *sight) (*Subject, error) {
 
 // take sets what the tree is judged with.
 func (s *Subject) take(in Input) {
-	s.recipe, s.lock, s.probe, s.machine = in.Recipe, in.Lock, in.Probe, in.Scope == "machine"
+	s.recipe, s.lock, s.probe, s.machine, s.filesOnly = in.Recipe, in.Lock, in.Probe, in.Scope == "machine", in.FilesOnly
 	s.leftOut = in.LeftOut
 	if s.recipe == nil {
 		s.recipe = &kiln.Recipe{}
