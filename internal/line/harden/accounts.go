@@ -130,6 +130,9 @@ func accountRule[P any](file string, wrong func(*Subject, P, []string) string, m
 		if s.lookup(file) == nil {
 			return absent("/" + file + " is not in the image"), nil
 		}
+		if _, err := s.text(file); err != nil {
+			return refused(err)
+		}
 		var off []string
 		for _, r := range s.table(file).entries() {
 			if why := wrong(s, p, r); why != "" {
@@ -226,6 +229,9 @@ func takeShell(_ *Subject, _ scopeParams, r []string) { r[fShell] = noLogin }
 func shadowedState(s *Subject, _ none) (Observation, error) {
 	if s.lookup("etc/passwd") == nil {
 		return absent("/etc/passwd is not in the image"), nil
+	}
+	if _, err := s.text("etc/passwd"); err != nil {
+		return refused(err)
 	}
 	var off []string
 	for _, r := range s.table("etc/passwd").entries() {
@@ -364,6 +370,9 @@ func uniqueState(s *Subject, p uniqueParams) (Observation, error) {
 	if s.lookup(p.File) == nil {
 		return absent(p.File + " is not in the image"), nil
 	}
+	if _, err := s.text(clean(p.File)); err != nil {
+		return refused(err)
+	}
 	seen := map[string]string{}
 	var off []string
 	for _, r := range s.table(clean(p.File)).entries() {
@@ -402,6 +411,9 @@ func groupMissing(s *Subject, _ none, r []string) string {
 }
 
 func groupExistsApply(s *Subject, _ none) error {
+	if _, err := s.text("etc/group"); err != nil && s.lookup("etc/group") != nil {
+		return err
+	}
 	users, groups, shadow := s.table("etc/passwd"), s.table("etc/group"), s.table("etc/gshadow")
 	have := s.idSet("etc/group")
 	for _, r := range users.entries() {
@@ -426,6 +438,12 @@ type membersParams struct {
 }
 
 func membersState(s *Subject, p membersParams) (Observation, error) {
+	if s.lookup("etc/group") == nil {
+		return absent("/etc/group is not in the image"), nil
+	}
+	if _, err := s.text("etc/group"); err != nil {
+		return refused(err)
+	}
 	r := s.table("etc/group").find(p.Group)
 	if r == nil {
 		return absent("no group " + p.Group), nil

@@ -48,6 +48,18 @@ func (s *Subject) confLines(p string) ([]string, error) {
 	case s.size(e) > maxConfig:
 		return nil, &refusal{p, 0, fmt.Sprintf("is larger than %d KiB", maxConfig>>10)}
 	}
+	data, err := s.text(p)
+	if err != nil || len(data) == 0 {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSuffix(string(data), "\n"), "\n"), nil
+}
+
+// text returns the content of the file that p leads to, and refuses one that is no text.
+func (s *Subject) text(p string) ([]byte, error) {
+	if e := s.lookup(p); e != nil && e.Type != 'f' && e.Type != 'h' {
+		return nil, &refusal{p, 0, "it is no regular file"}
+	}
 	data, err := s.read(p)
 	if err != nil {
 		return nil, err
@@ -55,10 +67,7 @@ func (s *Subject) confLines(p string) ([]string, error) {
 	if i := bytes.IndexByte(data, 0); i >= 0 {
 		return nil, &refusal{p, 1 + bytes.Count(data[:i], []byte("\n")), "has a zero byte: it is no text"}
 	}
-	if len(data) == 0 {
-		return nil, nil
-	}
-	return strings.Split(strings.TrimSuffix(string(data), "\n"), "\n"), nil
+	return data, nil
 }
 
 // editable refuses a file that Apply must not write through: a symbolic link's target may belong to something else.

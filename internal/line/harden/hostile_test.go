@@ -92,8 +92,10 @@ func touches(set kiln.Setting) (files []string, why string) {
 	case "certificates-known":
 		return append(list("bundles"), list("known")...), ""
 	}
-	if strings.HasPrefix(set.Kind, "image-") || strings.HasPrefix(set.Kind, "inputs-") {
-		return nil, "judges the recipe, not files"
+	for _, prefix := range []string{"image-", "inputs-", "layer-"} {
+		if strings.HasPrefix(set.Kind, prefix) {
+			return nil, "judges the image's configuration and layers, not files of the tree"
+		}
 	}
 	return nil, ""
 }

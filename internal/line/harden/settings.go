@@ -109,9 +109,9 @@ func keyState(s *Subject, p keyParams) (Observation, error) {
 	if !s.isFile(p.Path) {
 		return absent(p.Path + " is not in the image"), nil
 	}
-	data, err := s.read(p.Path)
+	data, err := s.text(p.Path)
 	if err != nil {
-		return Observation{}, err
+		return refused(err)
 	}
 	v, found := p.value(string(data))
 	switch {
@@ -125,7 +125,7 @@ func keyState(s *Subject, p keyParams) (Observation, error) {
 
 // keyApply replaces the first line that sets the key, removes the others, and appends where there is none. Comments stay.
 func keyApply(s *Subject, p keyParams) error {
-	data, err := s.read(p.Path)
+	data, err := s.text(p.Path)
 	if err != nil {
 		return err
 	}
@@ -193,9 +193,9 @@ func lineState(s *Subject, p lineParams) (Observation, error) {
 	}
 	var off []string
 	for _, q := range files {
-		data, err := s.read(q)
+		data, err := s.text(q)
 		if err != nil {
-			return Observation{}, err
+			return refused(err)
 		}
 		for line := range strings.Lines(string(data)) {
 			if !comment(line) && re.MatchString(line) {
@@ -216,7 +216,7 @@ func (s *Subject) filesOf(patterns []string) []string {
 func lineApply(s *Subject, p lineParams) error {
 	re := regexp.MustCompile(p.Match)
 	for _, q := range s.filesOf(p.Paths) {
-		data, err := s.read(q)
+		data, err := s.text(q)
 		if err != nil {
 			return err
 		}
@@ -282,9 +282,9 @@ func presentState(s *Subject, p presentParams) (Observation, error) {
 		}
 		return absent(p.Path + " is not in the image"), nil
 	}
-	data, err := s.read(p.Path)
+	data, err := s.text(p.Path)
 	if err != nil {
-		return Observation{}, err
+		return refused(err)
 	}
 	re := regexp.MustCompile(p.Match)
 	for line := range strings.Lines(string(data)) {
@@ -299,7 +299,7 @@ func presentApply(s *Subject, p presentParams) error {
 	data := []byte{}
 	if s.isFile(p.Path) {
 		var err error
-		if data, err = s.read(p.Path); err != nil {
+		if data, err = s.text(p.Path); err != nil {
 			return err
 		}
 	}
@@ -345,7 +345,7 @@ var umaskLine = regexp.MustCompile(`^(\s*umask\s+)([0-7]{3,4})(\s|;|$)`)
 
 func (p shellUmaskParams) look(s *Subject) (weak []string, set bool, err error) {
 	for _, q := range s.filesOf(append([]string{p.Path}, p.Files...)) {
-		data, err := s.read(q)
+		data, err := s.text(q)
 		if err != nil {
 			return nil, false, err
 		}
@@ -371,7 +371,7 @@ func shellUmaskState(s *Subject, p shellUmaskParams) (Observation, error) {
 	weak, set, err := p.look(s)
 	switch {
 	case err != nil:
-		return Observation{}, err
+		return refused(err)
 	case len(weak) > 0:
 		return bad(list(weak)), nil
 	case !set:
@@ -382,7 +382,7 @@ func shellUmaskState(s *Subject, p shellUmaskParams) (Observation, error) {
 
 func shellUmaskApply(s *Subject, p shellUmaskParams) error {
 	for _, q := range s.filesOf(append([]string{p.Path}, p.Files...)) {
-		data, err := s.read(q)
+		data, err := s.text(q)
 		if err != nil {
 			return err
 		}
@@ -405,7 +405,7 @@ func shellUmaskApply(s *Subject, p shellUmaskParams) error {
 	data := []byte{}
 	if s.isFile(p.Path) {
 		var err error
-		if data, err = s.read(p.Path); err != nil {
+		if data, err = s.text(p.Path); err != nil {
 			return err
 		}
 	}
@@ -451,9 +451,9 @@ func (p sshdParams) seen(s *Subject) (value, source string, err error) {
 // first returns the value that wins and the file that sets it.
 func (p sshdParams) first(s *Subject, file string, depth int) (value, at string, err error) {
 	if depth > 16 {
-		return "", "", fmt.Errorf("%s: includes nest deeper than 16", file)
+		return "", "", &refusal{file, 0, "includes nest deeper than 16, or go round in a circle"}
 	}
-	data, err := s.read(file)
+	data, err := s.text(file)
 	if err != nil {
 		return "", "", err
 	}
@@ -516,7 +516,7 @@ func sshdState(s *Subject, p sshdParams) (Observation, error) {
 	}
 	v, source, err := p.seen(s)
 	if err != nil {
-		return Observation{}, err
+		return refused(err)
 	}
 	obs := bad(p.Keyword + " " + v)
 	if p.holds(v) {
@@ -538,13 +538,13 @@ func sshdApply(s *Subject, p sshdParams) error {
 		return err
 	}
 	if at == "" {
-		data, err := s.read(sshdConfig)
+		data, err := s.text(sshdConfig)
 		if err != nil {
 			return err
 		}
 		return s.write(sshdConfig, []byte(p.Keyword+" "+p.Value+"\n"+string(data)), 0o644)
 	}
-	data, err := s.read(at)
+	data, err := s.text(at)
 	if err != nil {
 		return err
 	}
