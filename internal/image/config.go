@@ -10,13 +10,24 @@ import (
 	"kiln"
 )
 
-// ImageConfig is the image's configuration in Kiln's words, with the commands of its history, oldest first.
+// ImageConfig is the image's configuration in Kiln's words, with the commands of
+// its history, oldest first. What only the manifest's annotations say of the
+// base image stands among the labels.
 func (u *Unpacked) ImageConfig() *kiln.ImageConfig {
 	c := u.Config.Config
 	out := &kiln.ImageConfig{
 		Healthcheck: u.Healthcheck,
 		Entrypoint:  c.Entrypoint, Command: c.Cmd, User: c.User, WorkDir: c.WorkingDir, Env: c.Env, Labels: c.Labels,
 		Ports: slices.Sorted(maps.Keys(c.ExposedPorts)), Volumes: slices.Sorted(maps.Keys(c.Volumes)), StopSignal: c.StopSignal,
+	}
+	for _, key := range []string{ocispec.AnnotationBaseImageName, ocispec.AnnotationBaseImageDigest} {
+		if value := u.Annotations[key]; value != "" && out.Labels[key] == "" {
+			out.Labels = maps.Clone(out.Labels)
+			if out.Labels == nil {
+				out.Labels = map[string]string{}
+			}
+			out.Labels[key] = value
+		}
 	}
 	for _, h := range u.Config.History {
 		if h.CreatedBy != "" {

@@ -29,6 +29,8 @@ var DefaultLimits = Limits{Entries: 2_000_000, Bytes: 16 << 30}
 // Unpacked is what Unpack did.
 type Unpacked struct {
 	Config ocispec.Image
+	// Annotations are those of the image's manifest.
+	Annotations map[string]string
 	// Created is the date in Config as it is locked; Healthcheck is docker's
 	// addition to it, nil where there is none that names a program.
 	Created     int64
@@ -50,7 +52,7 @@ func Unpack(ctx context.Context, l *Layout, desc ocispec.Descriptor, into string
 	if err != nil {
 		return nil, fmt.Errorf("unpacking image: %w", err)
 	}
-	out := &Unpacked{}
+	out := &Unpacked{Annotations: m.Annotations}
 	raw, err := l.Read(kiln.Digest(m.Config.Digest), maxManifest)
 	if err == nil {
 		out.Config, err = parseConfig(raw)

@@ -91,6 +91,9 @@ func imageBaseState(s *Subject, p baseParams) (Observation, error) {
 		}
 		return unknown("the image does not say what it was made from: it has no label " + baseName), nil
 	}
+	if name == "scratch" {
+		return absent("it is made from nothing"), nil
+	}
 	if p.Rule == "digest" {
 		if digest == "" && !strings.Contains(name, "@sha256:") {
 			return blocked(name, "the base image is named by a tag that moves: name it by digest, and record it in the label "+baseDigest), nil

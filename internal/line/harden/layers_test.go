@@ -193,6 +193,7 @@ func TestAnImageWithoutHistoryIsNotJudgedByIt(t *testing.T) {
 		got := outcomes(t, dir, Input{Config: &kiln.ImageConfig{History: c.steps}}, "history-no-sudo")
 		expect(t, got, "history-no-sudo", c.state, c.reason)
 	}
+	expect(t, outcomes(t, dir, based(baseName, "scratch"), "image-base-tag"), "image-base-tag", kiln.NotApplicable, "from nothing")
 	expect(t, outcomes(t, dir, history(), "image-base-tag"), "image-base-tag", kiln.Unknown, "does not say")
 	expect(t, outcomes(t, dir, Input{Config: &kiln.ImageConfig{History: []string{"kiln"}}}, "image-base-tag"), "image-base-tag", kiln.NotApplicable, "packages")
 }
