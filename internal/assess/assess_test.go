@@ -349,11 +349,19 @@ func TestPage(t *testing.T) {
 	a := sample(t, debian)
 	a.Earlier = sample(t, debian).Result
 	a.Earlier.Outcomes[0].State, a.Earlier.Outcomes[1].State = kiln.NotSatisfied, kiln.Satisfied
+	a.Result.Comparisons = []kiln.Comparison{{By: "OpenSCAP", Benchmark: "CIS", Profile: "level2", Rules: []kiln.ComparedRule{
+		{Rule: "sshd_limit", Objectives: []string{"ssh-limit"}, Theirs: "fail", Ours: "pass", Relation: kiln.Disagree, Reason: "they read another file"},
+		{Rule: "agreed", Theirs: "pass", Ours: "pass", Relation: kiln.Agree},
+	}}}
 	text := string(write(t, "html", a))
+	if strings.Contains(text, "<code>agreed</code>") {
+		t.Error("the page lists a rule on which both agree among those that differ")
+	}
 	for _, want := range []string{
 		"registry.example.com/base/machine:1", "CIS Debian Linux 12", "derived for this platform", "web-team@example.com", "2027-01-31",
 		"the wanted value of " + a.Result.Outcomes[0].Objective, "what was seen of " + a.Result.Outcomes[1].Objective,
 		"the effective value, asked of sshd -T", "permission denied", "proc: of another kind", "1 objective got worse, 1 better",
+		"Beside OpenSCAP", "1 disagree", "sshd_limit", "they read another file",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q", want)

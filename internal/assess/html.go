@@ -30,7 +30,41 @@ type htmlPage struct {
 	Rows                  []htmlRow
 	Waivers               []outcome
 	Compared              *Comparison
+	Opinions              []htmlOpinion
 	When, Took            string
+}
+
+// htmlOpinion is another program's results beside Kiln's.
+type htmlOpinion struct {
+	kiln.Comparison
+	Relations []htmlRelation
+	Apart     []kiln.ComparedRule // on which the two differ
+}
+
+// htmlRelation counts the rules in one relation; State is how it looks.
+type htmlRelation struct {
+	Name, State string
+	Count       int
+}
+
+func htmlOpinions(all []kiln.Comparison) []htmlOpinion {
+	var out []htmlOpinion
+	for _, c := range all {
+		o := htmlOpinion{Comparison: c}
+		for _, r := range []htmlRelation{
+			{kiln.Disagree, "bad", 0}, {kiln.Agree, "good", 0}, {kiln.Undecided, "warn", 0}, {kiln.OnlyThem, "plain", 0}, {kiln.OnlyUs, "plain", 0},
+		} {
+			r.Count = c.Count(r.Name)
+			o.Relations = append(o.Relations, r)
+		}
+		for _, r := range c.Rules {
+			if r.Relation == kiln.Disagree || r.Relation == kiln.Undecided {
+				o.Apart = append(o.Apart, r)
+			}
+		}
+		out = append(out, o)
+	}
+	return out
 }
 
 type htmlFact struct{ Value, Label, State string }
@@ -56,6 +90,7 @@ func writeHTML(w io.Writer, v *view) error {
 		Dress: report.NewDress(), view: v, Target: v.target, Host: v.host, Profile: v.result.Profile, Result: v.result,
 		Scores: Scores(v.result.Outcomes, v.Controls, v.Platform), When: stamp(v.Start), Took: fmt.Sprintf("%.1f s", v.End.Sub(v.Start).Seconds()),
 	}
+	p.Opinions = htmlOpinions(v.result.Comparisons)
 	total := Total(v.result.Outcomes)
 	p.Sign, p.Headline, p.Text = headline(total)
 	p.Facts = htmlFacts(total)
