@@ -8,7 +8,7 @@ PASS    := $(OUT)/passphrase
 
 export CGO_ENABLED ?= 0
 
-.PHONY: all demo test e2e bench lint clean $(BIN)
+.PHONY: all demo test e2e bench lint reference clean $(BIN)
 
 all: $(BIN)
 
@@ -26,6 +26,12 @@ test: lint
 
 lint:
 	hack/lint.sh
+
+# The parts of docs/reference that are generated from the source and the catalogue.
+reference:
+	$(GO) test ./catalogue -run Reference -update
+	$(GO) test ./internal/line/harden -run Reference -update
+	$(GO) test ./internal/line/recipe -run Schema -update
 
 e2e: $(BIN)
 	hack/setup.sh e2e

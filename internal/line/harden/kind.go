@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -76,12 +77,14 @@ type Kind struct {
 	check func(map[string]any) error
 	state func(*Subject, map[string]any) (Observation, error)
 	apply func(*Subject, map[string]any) error
+	// params is the type of its parameters: the reference of kinds is checked against it.
+	params reflect.Type
 }
 
 // define makes a Kind whose parameters are the fields of P.
 func define[P any](name string, phase int, state func(*Subject, P) (Observation, error), apply func(*Subject, P) error) Kind {
 	return Kind{
-		Name: name, phase: phase,
+		Name: name, phase: phase, params: reflect.TypeFor[P](),
 		check: func(m map[string]any) error { _, err := params[P](m); return err },
 		state: func(s *Subject, m map[string]any) (Observation, error) {
 			p, err := params[P](m)
