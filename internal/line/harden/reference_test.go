@@ -74,7 +74,7 @@ func TestReferenceHasAPageForEachKind(t *testing.T) {
 		} else if text != string(have) {
 			t.Errorf("%s is not what the source says; run: go test ./internal/line/harden -run Reference -update", file)
 		}
-		if prose := len(text) - len(want); prose < 120 {
+		if prose := len(text) - len(want); prose < 60 {
 			t.Errorf("%s has %d characters of prose: say what the kind checks, changes and refuses", file, prose)
 		}
 	}
