@@ -99,6 +99,7 @@ type HardeningResult struct {
 	After     Digest    `json:"after"`
 	Outcomes  []Outcome `json:"outcomes"`
 	Removed   []string  `json:"removed,omitempty"` // packages removed
+	Added     []string  `json:"added,omitempty"`   // packages added, as name=version
 	// Config is the image configuration after hardening.
 	Config ImageConfig `json:"config"`
 	// Target is what an audit looked at, as the user named it, Image the digest of its manifest where it is an image.

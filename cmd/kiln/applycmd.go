@@ -14,7 +14,9 @@ import (
 const longApply = `Apply makes the objectives of one or more profiles hold on a root file system,
 in place and by the code that ` + "`kiln build`" + ` uses, and says what it changed. It is
 for trying profiles, and for trees that other tools build. Packages that an
-objective does not allow are removed; none can be added.
+objective does not allow are removed; those that one asks for are added only
+with --add-packages, from this machine's own signed archives, and the tree must
+be of the machine's release.
 
 There is no way back but a copy: work on one. The running system (/), and a
 directory in which other file systems are mounted, are refused. Applying the
@@ -37,6 +39,11 @@ func newControlsApply(a *app) *cobra.Command {
 					return err
 				}
 			}
+			if req.AddPackages { // their scripts run in trees that are mounted
+				if err := a.enter(); err != nil {
+					return err
+				}
+			}
 			result, err := factory.ApplyControls(cmd.Context(), factory.Config{State: a.state, Report: a.warningsOnly()}, req)
 			if err != nil {
 				return err
@@ -48,6 +55,7 @@ func newControlsApply(a *app) *cobra.Command {
 	f.StringArrayVar(&req.Profiles, "profile", nil, "`profile` to apply (repeatable; default container-baseline, on machines cis-l1)")
 	f.StringVar(&req.Scope, "scope", "", "treat it as a `container|machine` (default: what the profiles are for, or what it looks like)")
 	f.StringVar(&waivers, "waivers", "", "`file` with exceptions: a recipe, or a list under waivers:")
+	f.BoolVar(&req.AddPackages, "add-packages", false, "first install the packages that objectives ask for, from this machine's archives")
 	f.BoolVar(&req.AtRest, "at-rest", false, "run none of the tree's programs")
 	return cmd
 }
@@ -68,6 +76,9 @@ func (a *app) printApplied(h *kiln.HardeningResult) error {
 	if !a.quiet {
 		for _, o := range h.Outcomes {
 			printChange(&w, o)
+		}
+		if len(h.Added) > 0 {
+			fmt.Fprintf(&w, "added packages: %s\n", flat(strings.Join(h.Added, " "), maxRemoved))
 		}
 		if len(h.Removed) > 0 {
 			fmt.Fprintf(&w, "removed packages: %s\n", flat(strings.Join(h.Removed, " "), maxRemoved))

@@ -2,13 +2,16 @@ package factory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"kiln"
 	"kiln/catalogue"
+	"kiln/internal/deb"
 	"kiln/internal/line/harden"
 	"kiln/internal/target"
 )
@@ -22,6 +25,8 @@ type ApplyRequest struct {
 	Waivers  []kiln.Waiver
 	// AtRest runs no program of the tree.
 	AtRest bool
+	// AddPackages first installs the packages that the objectives ask for, from this machine's archives.
+	AddPackages bool
 }
 
 // ApplyControls makes the objectives of profiles hold on a directory, by the
@@ -42,16 +47,48 @@ func ApplyControls(ctx context.Context, cfg Config, req ApplyRequest) (*kiln.Har
 		return nil, err
 	}
 	in, err := auditInput(cat, t, AuditRequest{Profiles: req.Profiles, Scope: req.Scope, Waivers: req.Waivers, AtRest: req.AtRest})
+	var added []string
+	if err == nil && req.AddPackages {
+		added, err = addPackages(ctx, cfg, dir, in.Controls)
+	}
 	if err == nil {
 		in.Now, in.Report, in.Catalogue = cfg.now(), cfg.Report, cat.Digest()
 		in.FilesOnly, in.NoDigest = true, true
 		var result *kiln.HardeningResult
 		if result, err = harden.Apply(ctx, dir, in); err == nil {
-			result.Target = req.Dir
+			result.Target, result.Added = req.Dir, added
 			return result, t.Close()
 		}
 	}
-	return nil, fmt.Errorf("hardening %s: %w", req.Dir, err)
+	return nil, errors.Join(fmt.Errorf("hardening %s: %w", req.Dir, err), t.Close())
+}
+
+// addPackages installs what the objectives ask for and the tree lacks.
+func addPackages(ctx context.Context, cfg Config, dir string, controls []kiln.Control) ([]string, error) {
+	there, err := deb.ReadStatus(dir)
+	if err != nil {
+		return nil, err
+	}
+	names, err := harden.Packages(controls, func(name string) bool {
+		return slices.ContainsFunc(there, func(p deb.Package) bool { return p.Name == name })
+	})
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	f, err := Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	l, err := f.line()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	locked, err := l.AddPackages(ctx, dir, names)
+	var added []string
+	for _, p := range locked {
+		added = append(added, p.Name+"="+p.Version)
+	}
+	return added, errors.Join(err, f.Close())
 }
 
 // ownTree returns the directory with links resolved, unless it is the running system's or holds more than one file system.

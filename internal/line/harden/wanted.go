@@ -49,7 +49,12 @@ var wants = map[string]func(map[string]any) string{
 	"limit":           want(func(p limitParams) string { return valueWanted(p.Domain+" "+p.Type+" "+p.Item, p.Accept, p.Value, nil) }),
 	"sshd":            want(sshdWanted),
 	"shell-umask":     want(func(p shellUmaskParams) string { return "umask " + p.Value + " or stricter" }),
-	"mount":           want(func(p mountParams) string { return p.Path + " mounted with " + strings.Join(p.Options, ",") }),
+	"mount":           want(func(p mountParams) string {
+		if len(p.Options) == 0 {
+			return p.Path + " is a file system of its own"
+		}
+		return p.Path + " mounted with " + strings.Join(p.Options, ",")
+	}),
 	"kernel-module":   want(func(p moduleParams) string { return p.Name + " cannot be loaded" }),
 	"kernel-argument": want(argumentWanted),
 	"audit-rules":     want(func(p auditParams) string { return list(p.Rules) }),
