@@ -41,15 +41,15 @@ func want[P any](say func(P) string) func(map[string]any) string {
 
 // wants are the kinds whose parameters are values to be seen.
 var wants = map[string]func(map[string]any) string{
-	"sysctl":          want(func(p sysctlParams) string { return valueWanted(p.Key+" =", p.Accept, p.Value, p.Others) }),
-	"config":          want(func(p configParams) string { return valueWanted(p.Key, p.Accept, p.Value, p.Others) }),
-	"key-value":       want(func(p keyParams) string { return valueWanted(p.Key, p.Accept, p.Value, p.Others) }),
-	"sudo-default":    want(func(p sudoParams) string { return valueWanted("Defaults "+p.Name, p.Accept, p.Value, nil) }),
-	"apt-setting":     want(func(p aptParams) string { return p.Key + " " + p.Value }),
-	"limit":           want(func(p limitParams) string { return valueWanted(p.Domain+" "+p.Type+" "+p.Item, p.Accept, p.Value, nil) }),
-	"sshd":            want(sshdWanted),
-	"shell-umask":     want(func(p shellUmaskParams) string { return "umask " + p.Value + " or stricter" }),
-	"mount":           want(func(p mountParams) string {
+	"sysctl":       want(func(p sysctlParams) string { return valueWanted(p.Key+" =", p.Accept, p.Value, p.Others) }),
+	"config":       want(func(p configParams) string { return valueWanted(p.Key, p.Accept, p.Value, p.Others) }),
+	"key-value":    want(func(p keyParams) string { return valueWanted(p.Key, p.Accept, p.Value, p.Others) }),
+	"sudo-default": want(func(p sudoParams) string { return valueWanted("Defaults "+p.Name, p.Accept, p.Value, nil) }),
+	"apt-setting":  want(func(p aptParams) string { return p.Key + " " + p.Value }),
+	"limit":        want(func(p limitParams) string { return valueWanted(p.Domain+" "+p.Type+" "+p.Item, p.Accept, p.Value, nil) }),
+	"sshd":         want(sshdWanted),
+	"shell-umask":  want(func(p shellUmaskParams) string { return "umask " + p.Value + " or stricter" }),
+	"mount": want(func(p mountParams) string {
 		if len(p.Options) == 0 {
 			return p.Path + " is a file system of its own"
 		}
