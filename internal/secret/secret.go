@@ -35,7 +35,7 @@ const (
 )
 
 // maxEffort bounds the bytes of one file that are given to expressions.
-const maxEffort = 8 << 20
+const maxEffort = 2 << 20
 
 // ErrTooDense says that a file has so many beginnings of secrets that it was not looked at to its end.
 var ErrTooDense = errors.New("too many places that look like the beginning of a secret")
@@ -178,12 +178,17 @@ func (r *rule) about(file string) bool {
 // its tree. At most MaxFile bytes are read. Findings are in the order of lines,
 // at most twenty; an error is one of reading, or ErrTooDense.
 func File(file string, r io.Reader) ([]Finding, error) {
-	data, err := io.ReadAll(io.LimitReader(r, MaxFile))
-	if err != nil {
+	buffer := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(buffer)
+	buffer.Reset()
+	if _, err := buffer.ReadFrom(io.LimitReader(r, MaxFile)); err != nil {
 		return nil, err
 	}
-	return Bytes(file, data)
+	return Bytes(file, buffer.Bytes()) // findings keep copies, never the bytes
 }
+
+// buffers hold a file at a time; an image has tens of thousands.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // Bytes is File for content that is in memory.
 func Bytes(file string, data []byte) ([]Finding, error) {
