@@ -18,7 +18,7 @@ configuration-protected root-home-private device-files-absent log-files-private 
 credential-files-absent home-private-keys-absent trust-files-absent machine-id-empty seeds-absent logs-empty temporary-files-absent
 package-caches-empty schedules-absent telnet-server-absent telnet-client-absent rsh-absent ftp-absent ftp-server-absent talk-absent nis-absent
 ldap-absent nfs-absent samba-absent snmp-absent print-absent discovery-absent network-servers-absent autofs-absent prelink-absent login-hash
-login-umask/cis core-dumps-off pam-no-empty-password pam-hash sudo-asks banner-motd banner-issue banner-issue-net apt-authenticated names-resolve
+login-umask/cis core-dumps-off pam-no-empty-password pam-hash sudo-asks banner-motd banner-issue banner-issue-net/text apt-authenticated names-resolve
 certificates-present time-zones-present ssh-root-login ssh-empty-passwords ssh-user-environment ssh-rhosts ssh-auth-tries ssh-sessions ssh-grace
 ssh-log-level ssh-pam ssh-ciphers ssh-config-mode image-user image-healthcheck image-ports image-no-secrets image-path-absolute image-path-protected
 image-program-exists image-workdir image-volumes inputs-by-digest inputs-signed
