@@ -14,7 +14,7 @@ account-changed-in-past account-homes mode-passwd mode-passwd-backup mode-group 
 mode-gshadow-backup mode-shells mode-opasswd mode-motd mode-issue mode-issue-net mode-crontab mode-cron-hourly mode-cron-daily mode-cron-weekly
 mode-cron-monthly mode-cron-d mode-cron-yearly mode-cron-allow setuid-cleared/requested setgid-cleared/requested setid-unpackaged
 capabilities-cleared/requested world-writable-files world-writable-directories owned-files programs-protected libraries-protected
-configuration-protected root-home-private device-files-absent log-files-private log-directory-protected ssh-host-keys-absent histories-absent
+configuration-protected root-home-private device-files-absent log-files-private/cis log-directory-protected ssh-host-keys-absent histories-absent
 credential-files-absent home-private-keys-absent trust-files-absent machine-id-empty seeds-absent logs-empty temporary-files-absent
 package-caches-empty schedules-absent telnet-server-absent telnet-client-absent rsh-absent ftp-absent ftp-server-absent talk-absent nis-absent
 ldap-absent nfs-absent samba-absent snmp-absent print-absent discovery-absent network-servers-absent autofs-absent prelink-absent login-hash
@@ -28,8 +28,8 @@ layers-no-secrets history-verified`
 account-unused-defaults account-password-max-age account-password-min-age account-home-files account-backups-absent setgid-directories
 private-keys-absent root-home-empty leftovers-absent unused-packages-absent package-manager-absent shells-absent documentation-absent
 ssh-server-absent sudo-absent cron-absent fetch-tools-absent compilers-absent debuggers-absent mail-servers-absent display-absent time-daemons-absent
-rsync-absent login-max-days login-min-days login-warn-days login-inactive shell-umask root-umask shells-list su-restricted sudo-pty sudo-log
-apt-no-weak-dependencies ssh-forwarding ssh-gssapi ssh-idle/cis image-user-known image-exec-form image-labels
+rsync-absent login-max-days login-min-days login-warn-days login-inactive shell-umask/group root-umask shells-list su-restricted/wheel sudo-pty sudo-log
+apt-no-weak-dependencies ssh-forwarding/all ssh-gssapi ssh-idle/cis image-user-known image-exec-form image-labels
 certificates-known language-installers-absent layers-no-hidden-setid history-copy-only history-no-upgrade history-update-with-install history-no-sudo history-no-piped-script image-base-digest image-base-tag
 account-no-shell/all setuid-cleared/none
 setgid-cleared/none capabilities-cleared/none login-umask/stig`

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -469,6 +470,54 @@ func membersApply(s *Subject, p membersParams) error {
 		}
 	}
 	return s.saveAll(changed...)
+}
+
+// emptyGroupParams: a group is there, without members: nobody is let in by it.
+type emptyGroupParams struct {
+	Group string `json:"group"`
+}
+
+func (p emptyGroupParams) check() error {
+	if !groupName.MatchString(p.Group) {
+		return fmt.Errorf("group %q is no name such as sugroup", p.Group)
+	}
+	return nil
+}
+
+var groupName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+
+func emptyGroupState(s *Subject, p emptyGroupParams) (Observation, error) {
+	groups := s.table("etc/group")
+	switch {
+	case len(groups.entries()) == 0:
+		return absent("the image has no groups"), nil
+	case groups.find(p.Group) == nil:
+		return bad("no group " + p.Group), nil
+	}
+	return membersState(s, membersParams(p))
+}
+
+// emptyGroupApply takes its members from the group, or makes it with the highest free number of the system's range.
+func emptyGroupApply(s *Subject, p emptyGroupParams) error {
+	groups, shadow := s.table("etc/group"), s.table("etc/gshadow")
+	if groups.find(p.Group) != nil {
+		return membersApply(s, membersParams(p))
+	}
+	used := s.idSet("etc/group")
+	for id := 999; id >= 100; id-- {
+		if used[id] {
+			continue
+		}
+		groups.rows = append(groups.rows, []string{p.Group, "x", strconv.Itoa(id), ""})
+		if s.isFile("etc/gshadow") && shadow.find(p.Group) == nil {
+			shadow.rows = append(shadow.rows, []string{p.Group, "!", "", ""})
+			if err := s.save(shadow); err != nil {
+				return err
+			}
+		}
+		return s.save(groups)
+	}
+	return &refusal{"/etc/group", 0, "has no free number from 100 to 999"}
 }
 
 // ageParams: a number of shadow for accounts with a password, locked ones too: unlocking must not bring an old one back.

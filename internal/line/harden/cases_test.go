@@ -293,13 +293,27 @@ var settingCases = []domain{
 	fileCase("shells-list", "etc/shells", "# shells\n/bin/sh\n/usr/sbin/nologin\n", "# shells\n/bin/sh\n"),
 	fileCase("pam-no-empty-password", "etc/pam.d/common-auth", "# nullok\nauth [success=1 default=ignore] pam_unix.so nullok try_first_pass\n", "# nullok\nauth [success=1 default=ignore] pam_unix.so try_first_pass\n"),
 	fileCase("pam-hash", "etc/pam.d/common-password", "password [success=1] pam_unix.so obscure md5\n", "password [success=1] pam_unix.so obscure yescrypt\n"),
-	fileCase("su-restricted", "etc/pam.d/su", "auth sufficient pam_rootok.so\n# more\n@include common-auth\n", "auth sufficient pam_rootok.so\n# more\nauth required pam_wheel.so use_uid group=nogroup\n@include common-auth\n"),
+	{
+		objective: "su-restricted", before: []node{f("etc/pam.d/su", "0644", "auth sufficient pam_rootok.so\n# more\n@include common-auth\n")},
+		want: map[string]string{
+			"etc/group":    "0644 0:0 root:x:0:\nshadow:x:42:\nwww-data:x:33:\nnogroup:x:65534:\nsugroup:x:999:\n",
+			"etc/gshadow":  "0640 0:42 root:*::\nshadow:*::\nwww-data:*::\nnogroup:*::\nsugroup:!::\n",
+			"etc/pam.d/su": "0644 0:0 auth sufficient pam_rootok.so\n# more\nauth required pam_wheel.so use_uid group=sugroup\n@include common-auth\n",
+		},
+	},
+	{
+		objective: "su-restricted", from: "wheel", before: []node{f("etc/pam.d/su", "0644", "auth sufficient pam_rootok.so\n# more\n@include common-auth\n")},
+		want: map[string]string{"etc/pam.d/su": "0644 0:0 auth sufficient pam_rootok.so\n# more\nauth required pam_wheel.so use_uid group=nogroup\n@include common-auth\n"},
+	},
 	fileCase("sudo-asks", "etc/sudoers.d/deploy", "# NOPASSWD: here\ndeploy ALL=(root) NOPASSWD: ALL\n", "# NOPASSWD: here\ndeploy ALL=(root) ALL\n"),
 	fileCase("sudo-pty", "etc/sudoers", "Defaults env_reset\n", "Defaults env_reset\nDefaults use_pty\n"),
-	fileCase("sudo-log", "etc/sudoers", "Defaults env_reset\n", "Defaults env_reset\nDefaults logfile=\"/var/log/sudo.log\"\n"),
+	fileCase("sudo-log", "etc/sudoers", "Defaults env_reset\n", "Defaults env_reset\nDefaults logfile=/var/log/sudo.log\n"),
 	fileCase("banner-motd", "etc/motd", "Welcome to Debian\n", "Authorised use only. Activity may be recorded.\n"),
 	fileCase("banner-issue", "etc/issue", "Debian GNU/Linux \\n \\l\n", "Authorised use only. Activity may be recorded.\n"),
-	fileCase("banner-issue-net", "etc/issue.net", "Debian\n", "Authorised use only. Activity may be recorded.\n"),
+	{
+		objective: "banner-issue-net", from: "text", before: []node{f("etc/issue.net", "0644", "Debian\n")},
+		want: map[string]string{"etc/issue.net": "0644 0:0 Authorised use only. Activity may be recorded.\n"},
+	},
 	fileCase("apt-authenticated", "etc/apt/sources.list.d/x.list", "deb [trusted=yes] https://archive.example.com x main\n", "deb [] https://archive.example.com x main\n"),
 	{
 		objective: "apt-no-weak-dependencies", before: []node{d("etc/apt/apt.conf.d", "0755")},

@@ -207,6 +207,7 @@ const statusOfApp = "0644 0:0 Package: app\nStatus: install ok installed\nArchit
 
 // domain is one objective's case: a tree before, and what Apply changes in it.
 type domain struct {
+	from      string // the variant to begin with; empty means the first
 	objective string
 	before    []node
 	recipe    func(*kiln.Recipe)
@@ -262,6 +263,9 @@ func TestEveryObjectiveOnATree(t *testing.T) {
 }
 
 func (c domain) run(t *testing.T, k kiln.Control) {
+	if c.from != "" {
+		k.Variants = k.Variants[slices.IndexFunc(k.Variants, func(v kiln.Variant) bool { return v.ID == c.from }):]
+	}
 	recipe := c.newRecipe()
 	dir := plant(t, debianWith(c.before...)...)
 	in := c.input(t, k, recipe)

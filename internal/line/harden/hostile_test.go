@@ -75,7 +75,7 @@ func touches(set kiln.Setting) (files []string, why string) {
 		return []string{"/etc/passwd"}, ""
 	case "account-zero-uid", "account-shadowed", "account-unused-defaults":
 		return []string{"/etc/passwd", "/etc/shadow"}, ""
-	case "account-group-exists", "group-zero-gid", "group-no-members":
+	case "account-group-exists", "group-zero-gid", "group-no-members", "group-empty":
 		return []string{"/etc/group", "/etc/gshadow"}, ""
 	case "account-unique":
 		return []string{text("file")}, ""

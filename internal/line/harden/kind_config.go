@@ -42,7 +42,7 @@ var grammars = map[string]grammar{
 	"journal-upload": systemdConf("journal-upload.conf", "Upload", "systemd-journal-remote"),
 	"pwquality": {
 		main: "/etc/security/pwquality.conf", dirs: []string{"/etc/security/pwquality.conf.d"}, first: true,
-		dropIn: "/etc/security/pwquality.conf.d/zz-kiln.conf", equals: " = ", needs: "libpam-pwquality", mode: 0o644,
+		equals: " = ", needs: "libpam-pwquality", mode: 0o644, // main wins, and it is what auditors read
 	},
 	"faillock":   {main: "/etc/security/faillock.conf", equals: " = ", needs: "libpam-modules", mode: 0o644},
 	"auditd":     {main: "/etc/audit/auditd.conf", equals: " = ", fold: true, needs: "auditd", mode: 0o640},

@@ -64,6 +64,7 @@ func accountKinds() []Kind {
 		define("account-shadowed", phaseContent, shadowedState, shadowedApply),
 		define("account-unique", phaseContent, uniqueState, uniqueApply),
 		define("group-no-members", phaseContent, membersState, membersApply),
+		define("group-empty", phaseContent, emptyGroupState, emptyGroupApply),
 		define("account-unused-defaults", phaseContent, defaultsState, defaultsApply),
 		define("account-homes", phaseModes, homeState, homeApply),
 	}

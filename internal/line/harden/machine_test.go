@@ -321,8 +321,7 @@ func TestMachineSettingsByLine(t *testing.T) {
 			map[string]any{"program": "pwquality", "key": "minlen", "value": "14", "accept": "at-least"},
 			[]node{f("etc/security/pwquality.conf", "0644", "# q\nminlen = 8\n")},
 			map[string]string{
-				"etc/security/pwquality.conf": "0644 0:0 # q\nminlen = 14\n", "etc/security/pwquality.conf.d": "0755 0:0",
-				"etc/security/pwquality.conf.d/zz-kiln.conf": "0644 0:0 # Hardening; made by kiln.\nminlen = 14\n",
+				"etc/security/pwquality.conf": "0644 0:0 # q\nminlen = 14\n",
 			},
 		},
 		"journald takes a drop-in": {

@@ -524,6 +524,8 @@ func sshdState(s *Subject, p sshdParams) (Observation, error) {
 		if s.machine { // benchmarks of machines want a line: the program's own value may change with its version
 			if _, at, err := p.first(s, sshdConfig, 0); err != nil || at == "" {
 				obs = bad(p.Keyword + " " + v + ", by default only")
+			} else if line := p.contrary(s); line != "" {
+				obs = bad(line + " stands in the file too: only the first line counts, but readers and auditors see both")
 			}
 		}
 	}
@@ -531,20 +533,70 @@ func sshdState(s *Subject, p sshdParams) (Observation, error) {
 	return obs, nil
 }
 
-// sshdApply changes the line that wins, or puts one at the top of the main file: the first one counts.
+// contrary returns a line of the main file that says something else than is wanted, where it has no effect.
+func (p sshdParams) contrary(s *Subject) string {
+	data, err := s.text(sshdConfig)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(data)) {
+		k, v := sshdLine(line)
+		if strings.EqualFold(k, "match") {
+			return ""
+		}
+		if strings.EqualFold(k, p.Keyword) && v != "" && !p.holds(v) {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}
+
+// withoutContrary drops the lines of the global section that contrary would find.
+func (p sshdParams) withoutContrary(text string) string {
+	var b strings.Builder
+	global := true
+	for line := range strings.Lines(text) {
+		k, v := sshdLine(line)
+		global = global && !strings.EqualFold(k, "match")
+		if !global || !strings.EqualFold(k, p.Keyword) || v == "" || p.holds(v) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// sshdApply changes the line that wins, or puts one at the top of the main file: the first one counts. On machines,
+// lines of that file without effect that say otherwise go.
 func sshdApply(s *Subject, p sshdParams) error {
-	_, at, err := p.first(s, sshdConfig, 0)
+	v, at, err := p.first(s, sshdConfig, 0)
 	if err != nil {
 		return err
 	}
-	if at == "" {
-		data, err := s.text(sshdConfig)
-		if err != nil {
+	if at != "" && !p.holds(v) {
+		if err := p.replace(s, at); err != nil {
 			return err
 		}
-		return s.write(sshdConfig, []byte(p.Keyword+" "+p.Value+"\n"+string(data)), 0o644)
 	}
-	data, err := s.text(at)
+	data, err := s.text(sshdConfig)
+	if err != nil {
+		return err
+	}
+	text := string(data)
+	if s.machine {
+		text = p.withoutContrary(text)
+	}
+	if at == "" {
+		text = p.Keyword + " " + p.Value + "\n" + text
+	}
+	if text == string(data) {
+		return nil
+	}
+	return s.write(sshdConfig, []byte(text), 0o644)
+}
+
+// replace gives the first line of the file that sets the keyword the wanted value.
+func (p sshdParams) replace(s *Subject, file string) error {
+	data, err := s.text(file)
 	if err != nil {
 		return err
 	}
@@ -556,7 +608,7 @@ func sshdApply(s *Subject, p sshdParams) error {
 		}
 		b.WriteString(line)
 	}
-	return s.write(at, []byte(b.String()), 0o644)
+	return s.write(file, []byte(b.String()), 0o644)
 }
 
 // presenceParams: at least one of the paths is there where the image needs it.
