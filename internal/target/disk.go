@@ -1,13 +1,10 @@
 package target
 
 import (
-	"context"
 	"errors"
 	"io"
 	"os"
 	"strings"
-
-	"kiln"
 )
 
 func firstBytes(name string) (string, error) {
@@ -51,8 +48,4 @@ func filesystem(head string) string {
 		return "vfat"
 	}
 	return ""
-}
-
-func (t *Target) disk(_ context.Context, _ string, _ Options) error {
-	return kiln.Misuse(errors.New("disk images cannot be read yet; mount it and audit the directory"))
 }
