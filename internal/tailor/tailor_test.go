@@ -107,7 +107,7 @@ func tailoring(extends, choices string) string {
 func TestTailoringChangesTheProfile(t *testing.T) {
 	c := load(t)
 	text := tailoring("cis_level1_server", `<title>Ours</title>
-<select idref="RULE:banner_etc_issue_net_cis" selected="false"/>
+<select idref="RULE:sshd_set_max_auth_tries" selected="false"/>
 <select idref="RULE:disable_ctrlaltdel_reboot" selected="true"/>
 <select idref="RULE:sshd_set_keepalive" selected="false"/>
 <select idref="RULE:unheard_of" selected="true"/>
@@ -124,13 +124,13 @@ func TestTailoringChangesTheProfile(t *testing.T) {
 		t.Errorf("the profile is %s", s.Profile)
 	}
 	for id, want := range map[string]string{
-		"login-max-days": "stig ", "ctrl-alt-del-off": "masked ", "ssh-sessions": " high", "ssh-empty-passwords": " high", "banner-issue-net": " ",
+		"login-max-days": "stig ", "ctrl-alt-del-off": "masked ", "ssh-sessions": " high", "ssh-empty-passwords": " high", "ssh-auth-tries": " ",
 	} {
 		if got := first(s, id); !strings.Contains(got, want) {
 			t.Errorf("%s begins with %q, want %q", id, got, want)
 		}
 	}
-	if got := fmt.Sprint(s.LeftOut); got != "map[banner-issue-net:left out by tailoring t.xml]" {
+	if got := fmt.Sprint(s.LeftOut); got != "map[ssh-auth-tries:left out by tailoring t.xml]" {
 		t.Errorf("left out: %s", got)
 	}
 	got := strings.Join(s.Notes, "\n")
