@@ -26,7 +26,10 @@ const (
 	inGroup  = "0644 0:0 " + group
 	inShadow = "0640 0:42 " + shadow
 	loginTop = "# Configuration of logins\nMAIL_DIR /var/mail\n"
-	key      = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"
+	// oneAuthority is a certificate by its form.
+	oneAuthority = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+	key = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"
 )
 
 func login(line string) node { return f("etc/login.defs", "0644", loginTop+line) }
@@ -327,6 +330,12 @@ var settingCases = []domain{
 		objective: "certificates-present", unfixable: "add the package ca-certificates",
 		recipe:   func(r *kiln.Recipe) { r.Packages = append(r.Packages, kiln.PackageRequest{Name: "openssl"}) },
 		cureTree: []node{f("etc/ssl/certs/ca-certificates.crt", "0644", string(make([]byte, 2000)))},
+	},
+	{
+		objective: "certificates-known", unfixable: "no package and no file of the recipe brings it",
+		before: append(pack("ca-certificates", "", f("usr/share/ca-certificates/mozilla/One.crt", "0644", oneAuthority)),
+			f("etc/ssl/certs/ca-certificates.crt", "0644", oneAuthority+"-----BEGIN CERTIFICATE-----\nBBBB\n-----END CERTIFICATE-----\n")),
+		cureTree: []node{f("etc/ssl/certs/ca-certificates.crt", "0644", oneAuthority)},
 	},
 	{
 		objective: "time-zones-present", unfixable: "add the package tzdata", recipe: func(r *kiln.Recipe) { r.Env = map[string]string{"TZ": "UTC"} },

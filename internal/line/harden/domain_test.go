@@ -251,8 +251,7 @@ func TestEveryObjectiveOnATree(t *testing.T) {
 		seen[c.objective] = true
 		t.Run(c.objective, func(t *testing.T) { t.Parallel(); c.run(t, k) })
 	}
-	seen["certificates-known"] = true // TestOnlyAuthoritiesOfThePackageAreTrusted
-	for id := range ofImages(t) {     // TestObjectivesOfImagesBothWays
+	for id := range ofImages(t) { // TestObjectivesOfImagesBothWays
 		seen[id] = true
 	}
 	for _, k := range cat.Objectives() {

@@ -17,7 +17,7 @@ var needless = map[string]string{
 	"files-absent": "removes what stands there, a link too", "directory-empty": "removes what stands there, a link too",
 	"setid-cleared": "changes modes alone", "capabilities-cleared": "takes an attribute away", "world-writable-files": "changes modes alone",
 	"sticky-directories": "changes modes alone", "setgid-directories": "changes modes alone", "device-files-absent": "removes nodes", "owned-files": "changes owners alone",
-	"file-present": "only reports", "packages-present": "only reports",
+	"certificates-known": "only reports", "file-present": "only reports", "packages-present": "only reports",
 	"unit-masked": "replaces the site's link; its refusal of a site's unit is in TestMachineFilesThatAreRefused", "unit-enabled": "TestMachineFilesThatAreRefused: a unit with a path",
 	"packages-absent": "dpkg's own database: TestHostileTablesAreRead, broken status", "asked-packages-absent": "as packages-absent", "unused-packages-absent": "as packages-absent",
 	"package-manager-absent": "removes files", "shells-absent": "removes files", "documentation-absent": "removes files",
@@ -26,7 +26,7 @@ var needless = map[string]string{
 }
 
 // binary are kinds for which a file with zero bytes is nothing to parse.
-var binary = []string{"file-content", "file-created"}
+var binary = []string{"file-content", "file-created", "layer-secrets"}
 
 // TestEveryKindRefuses puts a link, then a file that is no text, in the place of the first file that a kind touches: the
 // report names the path, with the line where there is one, and the file stays as it was.
