@@ -3,6 +3,7 @@ package harden
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -95,17 +96,43 @@ func (s *Subject) save(t *table) error {
 	return s.write(t.file, []byte(b.String()), mode)
 }
 
+// register is an account file as it is looked up: by name, and which ids it has. It is read once until the tree changes.
+type register struct {
+	byName map[string][]string
+	ids    map[int]bool
+}
+
+func (s *Subject) register(file string) *register {
+	if r := s.registers[file]; r != nil {
+		return r
+	}
+	r := &register{map[string][]string{}, map[int]bool{}}
+	for _, row := range s.table(file).entries() {
+		if r.byName[row[fName]] == nil { // the first entry of a name counts
+			r.byName[row[fName]] = row
+		}
+		if id, err := strconv.Atoi(row[2]); err == nil {
+			r.ids[id] = true
+		}
+	}
+	if s.registers == nil {
+		s.registers = map[string]*register{}
+	}
+	s.registers[file] = r
+	return r
+}
+
 // ids turns names into the ids they have in file (passwd or group); names without an entry are left out, "root" is always 0.
 func (s *Subject) ids(file string, list []string) []int {
 	if len(list) == 0 {
 		return nil
 	}
 	var out []int
-	t := s.table(file)
+	known := s.register(file).byName
 	for _, name := range list {
 		if name == "root" {
 			out = append(out, 0)
-		} else if r := t.find(name); r != nil {
+		} else if r := known[name]; r != nil {
 			if id, err := strconv.Atoi(r[2]); err == nil {
 				out = append(out, id)
 			}
@@ -114,15 +141,7 @@ func (s *Subject) ids(file string, list []string) []int {
 	return out
 }
 
-func (s *Subject) idSet(file string) map[int]bool {
-	out := map[int]bool{}
-	for _, r := range s.table(file).entries() {
-		if id, err := strconv.Atoi(r[2]); err == nil {
-			out[id] = true
-		}
-	}
-	return out
-}
+func (s *Subject) idSet(file string) map[int]bool { return maps.Clone(s.register(file).ids) }
 
 // accountRule makes State and Apply of a rule about rows of one account file:
 // wrong says what is wrong with a row, or nothing; mend changes the row.
@@ -177,7 +196,7 @@ func (p scopeParams) covers(s *Subject, name string) bool {
 	if slices.Contains(p.Except, name) {
 		return false
 	}
-	r := s.table("etc/passwd").find(name)
+	r := s.register("etc/passwd").byName[name]
 	if r == nil {
 		return p.Scope == "all" // a shadow line without an account
 	}
@@ -249,6 +268,10 @@ func shadowedState(s *Subject, _ none) (Observation, error) {
 // shadowedApply moves hashes to shadow; an account without one is locked there.
 func shadowedApply(s *Subject, _ none) error {
 	users, shadow := s.table("etc/passwd"), s.table("etc/shadow")
+	rows := map[string][]string{}
+	for _, r := range slices.Backward(shadow.entries()) {
+		rows[r[fName]] = r
+	}
 	for _, r := range users.entries() {
 		if r[fPassword] == "x" {
 			continue
@@ -258,13 +281,14 @@ func shadowedApply(s *Subject, _ none) error {
 			hash = "!"
 		}
 		r[fPassword] = "x"
-		if row := shadow.find(r[fName]); row != nil {
+		if row := rows[r[fName]]; row != nil {
 			if usable(hash) || row[fPassword] == "" {
 				row[fPassword] = hash
 			}
 			continue
 		}
-		shadow.rows = append(shadow.rows, []string{r[fName], hash, strconv.Itoa(s.day()), "0", "99999", "7", "", "", ""})
+		rows[r[fName]] = []string{r[fName], hash, strconv.Itoa(s.day()), "0", "99999", "7", "", "", ""}
+		shadow.rows = append(shadow.rows, rows[r[fName]])
 	}
 	return s.saveAll(shadow, users)
 }
@@ -305,10 +329,14 @@ func dropRows(file string, wrong func(*Subject, none, []string) string) (func(*S
 func (s *Subject) dropEntries(file string, gone []string) error {
 	shadow := map[string]string{"etc/passwd": "etc/shadow", "etc/group": "etc/gshadow"}[file]
 	var changed []*table
+	drop := map[string]bool{}
+	for _, name := range gone {
+		drop[name] = true
+	}
 	for _, f := range []string{file, shadow} {
 		t := s.table(f)
 		n := len(t.rows)
-		t.drop(func(r []string) bool { return slices.Contains(gone, r[fName]) })
+		t.drop(func(r []string) bool { return drop[r[fName]] })
 		if len(t.rows) != n {
 			changed = append(changed, t)
 		}
@@ -405,7 +433,7 @@ func uniqueApply(s *Subject, p uniqueParams) error {
 // groupMissing: an account's group has no entry.
 func groupMissing(s *Subject, _ none, r []string) string {
 	id, err := strconv.Atoi(r[fGID])
-	if err != nil || !s.idSet("etc/group")[id] {
+	if err != nil || !s.register("etc/group").ids[id] {
 		return "no group " + r[fGID]
 	}
 	return ""
@@ -416,7 +444,10 @@ func groupExistsApply(s *Subject, _ none) error {
 		return err
 	}
 	users, groups, shadow := s.table("etc/passwd"), s.table("etc/group"), s.table("etc/gshadow")
-	have := s.idSet("etc/group")
+	have, taken := s.idSet("etc/group"), map[string]bool{}
+	for _, r := range groups.entries() {
+		taken[r[fName]] = true
+	}
 	for _, r := range users.entries() {
 		id, err := strconv.Atoi(r[fGID])
 		if err != nil || have[id] {
@@ -424,9 +455,10 @@ func groupExistsApply(s *Subject, _ none) error {
 		}
 		have[id] = true
 		name := r[fName]
-		for groups.find(name) != nil {
+		for taken[name] {
 			name += "-group"
 		}
+		taken[name] = true
 		groups.rows = append(groups.rows, []string{name, "x", r[fGID], ""})
 		shadow.rows = append(shadow.rows, []string{name, "!", "", ""})
 	}

@@ -53,6 +53,8 @@ type Subject struct {
 
 	filesOnly bool // there is no image configuration
 
+	registers map[string]*register // account files that were looked up since the last change
+
 	epoch   int64
 	changed map[string]bool // paths touched since takeChanged
 	pkgs    *packages       // nil when not read yet
@@ -119,6 +121,7 @@ func (s *Subject) scan(dir string) error {
 
 // insert puts an entry that was just made into the index.
 func (s *Subject) insert(e tree.Entry) {
+	s.registers = nil
 	if s.index[e.Path] == nil {
 		s.inside[path.Dir(e.Path)]++
 		if at, found := slices.BinarySearch(s.names, e.Path); !found {
@@ -523,6 +526,7 @@ func (s *Subject) forget(p string) {
 		return
 	}
 	delete(s.index, p)
+	s.registers = nil
 	s.inside[path.Dir(p)]--
 	s.stale = true
 	if e.Type == 'h' {
