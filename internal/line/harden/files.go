@@ -348,9 +348,14 @@ type contentParams struct {
 	Content string `json:"content"`
 	Mode    string `json:"mode"`
 	Exists  bool   `json:"exists"` // only where the file exists already
+	// Instead is an expression: a file that it matches is as good as one with Content.
+	Instead string `json:"instead"`
 }
 
 func (p contentParams) check() error {
+	if _, err := regexp.Compile(p.Instead); err != nil {
+		return fmt.Errorf("instead: %w", err)
+	}
 	if _, err := octal(p.Mode); err != nil {
 		return err
 	}
@@ -370,7 +375,7 @@ func contentState(s *Subject, p contentParams) (Observation, error) {
 	case err != nil:
 		return Observation{}, err
 	}
-	if string(data) == p.Content {
+	if string(data) == p.Content || p.Instead != "" && regexp.MustCompile(p.Instead).Match(data) {
 		return good(p.Path + " as wanted"), nil
 	}
 	if q, _ := s.resolve(p.Path); s.fromRecipe(q) {
