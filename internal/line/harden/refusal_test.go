@@ -22,12 +22,12 @@ var needless = map[string]string{
 	"packages-absent": "dpkg's own database: TestHostileTablesAreRead, broken status", "asked-packages-absent": "as packages-absent", "unused-packages-absent": "as packages-absent",
 	"package-manager-absent": "removes files", "shells-absent": "removes files", "documentation-absent": "removes files",
 	"files-empty": "empties what links do not lead to", "audit-set-id": "as audit-rules",
-	"layer-secrets": "only reports: TestObjectivesOfImagesBothWays", "certificates-known": "only reports: foreign_test.go",
+	"layer-secrets": "only reports: TestObjectivesOfImagesBothWays",
 	"account-unused-defaults": "removes entries by dropRows, as account-zero-uid",
 }
 
 // binary are kinds for which a file with zero bytes is nothing to parse.
-var binary = []string{"file-content", "file-created", "layer-secrets"}
+var binary = []string{"file-content", "file-created"}
 
 // TestEveryKindRefuses puts a link, then a file that is no text, in the place of the first file that a kind touches: the
 // report names the path, with the line where there is one, and the file stays as it was.
