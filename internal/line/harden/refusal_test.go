@@ -22,7 +22,7 @@ var needless = map[string]string{
 	"packages-absent": "dpkg's own database: TestHostileTablesAreRead, broken status", "asked-packages-absent": "as packages-absent", "unused-packages-absent": "as packages-absent",
 	"package-manager-absent": "removes files", "shells-absent": "removes files", "documentation-absent": "removes files",
 	"files-empty": "empties what links do not lead to", "audit-set-id": "as audit-rules",
-	"layer-secrets": "only reports: TestObjectivesOfImagesBothWays",
+	"layer-secrets":           "only reports: TestObjectivesOfImagesBothWays",
 	"account-unused-defaults": "removes entries by dropRows, as account-zero-uid",
 }
 
