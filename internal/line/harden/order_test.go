@@ -71,10 +71,7 @@ func TestLargeTrees(t *testing.T) {
 	needRoot(t)
 	cat, err := catalogue.Load()
 	must(t, err)
-	var list []kiln.Control
-	for _, k := range cat.Objectives() {
-		list = append(list, k)
-	}
+	list := cat.Objectives()
 	for name, grow := range map[string]func(dir string){
 		"a hundred thousand users": func(dir string) {
 			var users, groups, hashes strings.Builder
