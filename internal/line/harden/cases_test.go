@@ -158,6 +158,10 @@ var accountCases = []domain{
 		want: map[string]string{"etc/shadow": inShadow + "ann:$y$a$b:19000:0:60:7:::\n"},
 	},
 	{
+		objective: "account-inactive-existing", before: []node{hashes(shadow + "ann:$y$a$b:19000:0:99999:7:::\n")},
+		want: map[string]string{"etc/shadow": inShadow + "ann:$y$a$b:19000:0:99999:7:35::\n"},
+	},
+	{
 		objective: "account-password-min-age", before: []node{hashes(shadow + "ann:$y$a$b:19000:0:99999:7:::\n")},
 		want: map[string]string{"etc/shadow": inShadow + "ann:$y$a$b:19000:1:99999:7:::\n"},
 	},
