@@ -7,5 +7,7 @@ for part in sandbox rootfs; do
 	echo "== $part"
 	go run "./bench/$part"
 done
+echo "== audit"
+go run ./bench/audit "$kiln"
 echo "== line"
 go run ./bench/line "$kiln" examples/nginx
