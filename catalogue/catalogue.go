@@ -57,13 +57,20 @@ type objective struct {
 	Platforms   []string            `yaml:"platforms"`
 	Applies     *kiln.Applicability `yaml:"applies"`
 	Acknowledge bool                `yaml:"acknowledge"`
-	Variants    []kiln.Variant      `yaml:"variants"`
+	Variants    []variant           `yaml:"variants"`
 	Level       string              `yaml:"level"` // of the CIS references: L1 or L2
 	References  map[string][]string `yaml:"references"`
 	Conflicts   []kiln.Conflict     `yaml:"conflicts"`
 	// Joint is the variant that meets every profile's choice at once, where profiles begin with different ones.
 	// Without it the strictest of them is it.
 	Joint string `yaml:"joint"`
+}
+
+// variant is a variant as written. Meets says which of the objective's references it meets: "all" (what a variant that
+// says nothing means only where it is the first), a benchmark's key or the beginning of one ("cis"), or single ids.
+type variant struct {
+	kiln.Variant `yaml:",inline"`
+	Meets        *[]string `yaml:"meets"`
 }
 
 // profile names objectives; it takes those of the profile it inherits and may begin with another variant.
@@ -241,7 +248,10 @@ func (c *Catalogue) add(o objective, marks map[string]Benchmark) error {
 	}
 	k := kiln.Control{
 		ID: o.ID, Title: o.Title, Rationale: o.Rationale, Severity: o.Severity, Scope: o.Scope, Platforms: o.Platforms,
-		Applies: o.Applies, Variants: o.Variants, References: refs, Conflicts: o.Conflicts, Acknowledge: o.Acknowledge,
+		Applies: o.Applies, References: refs, Conflicts: o.Conflicts, Acknowledge: o.Acknowledge,
+	}
+	if k.Variants, err = o.variants(refs, marks); err != nil {
+		return err
 	}
 	if err := k.Validate(); err != nil {
 		return err
@@ -253,6 +263,48 @@ func (c *Catalogue) add(o objective, marks map[string]Benchmark) error {
 	c.ids = append(c.ids, o.ID)
 	return nil
 }
+
+// variants gives each variant the references that it meets, where there are several to tell apart.
+func (o objective) variants(refs []kiln.Reference, marks map[string]Benchmark) ([]kiln.Variant, error) {
+	all := []string{"all"}
+	list := make([]kiln.Variant, len(o.Variants))
+	for i, v := range o.Variants {
+		list[i] = v.Variant
+		switch {
+		case v.Meets == nil && i > 0:
+			return nil, fmt.Errorf("variant %s does not say which references it meets: meets: [], [all], or some", v.ID)
+		case v.Meets == nil:
+			v.Meets = &all
+		}
+		if len(o.Variants) == 1 {
+			continue // the objective's references are its own
+		}
+		for _, name := range *v.Meets {
+			met := slices.DeleteFunc(slices.Clone(refs), func(r kiln.Reference) bool { return !refersTo(r, name, marks) })
+			if len(met) == 0 && name != "all" {
+				return nil, fmt.Errorf("variant %s meets %q, which the objective does not refer to", v.ID, name)
+			}
+			list[i].References = append(list[i].References, met...)
+		}
+	}
+	return list, nil
+}
+
+// refersTo tells whether a reference is meant by name; cross references, such as CCI, are of the objective, not of a variant.
+func refersTo(r kiln.Reference, name string, marks map[string]Benchmark) bool {
+	if r.ID == name {
+		return true
+	}
+	for key, b := range marks {
+		if b.Name == r.Benchmark && (name == "all" || strings.HasPrefix(key, name)) {
+			return !slices.Contains(crossReferences, key)
+		}
+	}
+	return false
+}
+
+// crossReferences are catalogues of controls and rules that benchmarks map to.
+var crossReferences = []string{"cci", "cci-kiln", "nist-800-53", "scap", "srg-gpos"}
 
 // references writes out benchmark name and version for every id, in a fixed order.
 func references(o objective, marks map[string]Benchmark) ([]kiln.Reference, error) {

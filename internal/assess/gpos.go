@@ -48,11 +48,11 @@ func writeGPOS(w io.Writer, v *view) error {
 }
 
 // gposReferences are the requirements that references name.
-func gposReferences(refs []kiln.Reference) []string {
-	var out []string
+func gposReferences(refs []kiln.Reference) []kiln.Reference {
+	var out []kiln.Reference
 	for _, r := range refs {
-		if strings.HasPrefix(r.ID, "SRG-OS-") && !slices.Contains(out, r.ID) {
-			out = append(out, r.ID)
+		if strings.HasPrefix(r.ID, "SRG-OS-") && !slices.ContainsFunc(out, func(x kiln.Reference) bool { return x.ID == r.ID }) {
+			out = append(out, r)
 		}
 	}
 	return out
@@ -62,13 +62,14 @@ func gposReferences(refs []kiln.Reference) []string {
 func (v *view) gposAnswers() map[string]rule {
 	out := map[string]rule{}
 	for _, o := range v.outcomes {
-		for _, id := range gposReferences(o.References) {
-			a, there := out[id]
-			if a.id = id; !there {
-				a.state = o.State
+		for _, r := range gposReferences(o.References) {
+			a, there := out[r.ID]
+			state := stateFor(r, o)
+			if a.id = r.ID; !there {
+				a.state = state
 			}
-			a.state, a.outcomes = worst(a.state, o.State), append(a.outcomes, o)
-			out[id] = a
+			a.state, a.outcomes = worst(a.state, state), append(a.outcomes, o)
+			out[r.ID] = a
 		}
 	}
 	return out
@@ -81,7 +82,8 @@ func (v *view) gposMachineOnly() map[string][]string {
 	}
 	out, both := map[string][]string{}, map[string]bool{}
 	for _, c := range v.Controls {
-		for _, id := range gposReferences(c.References) {
+		for _, r := range gposReferences(c.References) {
+			id := r.ID
 			if c.Scope != "machine" {
 				both[id] = true
 			}

@@ -145,24 +145,22 @@ func (b *benchmark) add(r kiln.Reference, o outcome) {
 }
 
 // stateFor is an outcome's state in the eyes of one rule: where variants say
-// which of them meet the rule, a weaker one than those does not.
+// which rules they meet, one that does not name the rule does not meet it,
+// though the objective holds.
 func stateFor(r kiln.Reference, o outcome) string {
 	if o.State != kiln.Satisfied {
 		return o.State
 	}
-	weakest, held := -1, -1
-	for i, v := range o.control.Variants {
-		if v.ID == o.Variant {
-			held = i
-		}
-		if slices.ContainsFunc(v.References, func(x kiln.Reference) bool { return x.Benchmark == r.Benchmark && x.ID == r.ID }) {
-			weakest = i
-		}
+	meets := func(v kiln.Variant) bool {
+		return slices.ContainsFunc(v.References, func(x kiln.Reference) bool { return x.Benchmark == r.Benchmark && x.ID == r.ID })
 	}
-	if weakest >= 0 && held > weakest {
-		return kiln.NotSatisfied
+	if !slices.ContainsFunc(o.control.Variants, meets) {
+		return o.State
 	}
-	return o.State
+	if slices.ContainsFunc(o.control.Variants, func(v kiln.Variant) bool { return v.ID == o.Variant && meets(v) }) {
+		return o.State
+	}
+	return kiln.NotSatisfied
 }
 
 // gravity puts the states of a rule's objectives in order: the gravest is the rule's.

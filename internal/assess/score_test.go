@@ -70,8 +70,10 @@ func TestShare(t *testing.T) {
 // Where variants say which rule they meet, holding a weaker one does not meet it.
 func TestWeakerVariantDoesNotMeetTheStricterRule(t *testing.T) {
 	cis, stig := ref("5.1", "L1"), kiln.Reference{Benchmark: "DISA STIG Canonical Ubuntu 24.04 LTS", Version: "V1R5", ID: "UBTU-24-1"}
-	control := kiln.Control{ID: "a", Variants: []kiln.Variant{{ID: "strict", References: []kiln.Reference{cis}}, {ID: "narrow", References: []kiln.Reference{stig}}}}
-	for variant, want := range map[string][]int{"strict": {1, 1}, "narrow": {0, 1}} {
+	control := kiln.Control{ID: "a", Variants: []kiln.Variant{
+		{ID: "strict", References: []kiln.Reference{cis, stig}}, {ID: "cis", References: []kiln.Reference{cis}}, {ID: "narrow", References: []kiln.Reference{stig}}, {ID: "neither"},
+	}}
+	for variant, want := range map[string][]int{"strict": {1, 1}, "cis": {1, 0}, "narrow": {0, 1}, "neither": {0, 0}, "unknown": {0, 0}} {
 		o := with("a", kiln.Satisfied, cis, stig)
 		o.Variant = variant
 		got := assess.Scores([]kiln.Outcome{o}, []kiln.Control{control}, "debian-12")
