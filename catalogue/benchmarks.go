@@ -37,9 +37,8 @@ const (
 // one of them asks for and that differs in ids, or in the variant that has its value.
 func (c *Catalogue) Contrasts(a, b Benchmark) []Contrast {
 	out := []Contrast{}
-	widest := map[string]map[string]kiln.Control{family(a): c.widest(family(a)), family(b): c.widest(family(b))}
 	for _, k := range c.Objectives() {
-		x := Contrast{Objective: k.ID, Title: k.Title, A: asked(k, a, widest), B: asked(k, b, widest)}
+		x := Contrast{Objective: k.ID, Title: k.Title, A: asked(k, a), B: asked(k, b)}
 		switch {
 		case x.A == nil && x.B == nil:
 			continue
@@ -62,12 +61,12 @@ func (c *Catalogue) Contrasts(a, b Benchmark) []Contrast {
 	return out
 }
 
-func asked(k kiln.Control, b Benchmark, widest map[string]map[string]kiln.Control) *Asked {
+func asked(k kiln.Control, b Benchmark) *Asked {
 	ids := referenceIDs(k)[b.Name]
 	if len(ids) == 0 {
 		return nil
 	}
-	v := variantOf(k, b, widest[family(b)])
+	v := variantOf(k, b)
 	return &Asked{IDs: ids, Variant: v.ID, Settings: settingsText(v)}
 }
 
@@ -77,35 +76,13 @@ func family(b Benchmark) string {
 	return word
 }
 
-// variantOf is the variant with the benchmark's value: the one that refers to
-// it, else the one named after it (stig-24 for stig-ubuntu-24.04, cis), else the
-// one that the family's widest profile begins with, else the first.
-func variantOf(k kiln.Control, b Benchmark, widest map[string]kiln.Control) kiln.Variant {
-	for _, v := range k.Variants {
+// variantOf is the variant with the benchmark's value: the last, so the least
+// strict, of those that meet it; the first where the variants do not say.
+func variantOf(k kiln.Control, b Benchmark) kiln.Variant {
+	for _, v := range slices.Backward(k.Variants) {
 		if slices.ContainsFunc(v.References, func(r kiln.Reference) bool { return r.Benchmark == b.Name }) {
 			return v
 		}
 	}
-	release := b.Key[strings.LastIndex(b.Key, "-")+1:]
-	year, _, _ := strings.Cut(release, ".")
-	for _, name := range []string{family(b) + "-" + year, family(b)} {
-		if at := slices.IndexFunc(k.Variants, func(v kiln.Variant) bool { return v.ID == name }); at >= 0 {
-			return k.Variants[at]
-		}
-	}
-	if chosen, ok := widest[k.ID]; ok {
-		return chosen.Variants[0]
-	}
 	return k.Variants[0]
-}
-
-// widest is the family's profile with the most objectives.
-func (c *Catalogue) widest(family string) map[string]kiln.Control {
-	best := map[string]kiln.Control{}
-	for name := range c.profiles {
-		if list, err := c.Profile(name); err == nil && strings.HasPrefix(name, family+"-") && len(list) > len(best) {
-			best = byID(list)
-		}
-	}
-	return best
 }
