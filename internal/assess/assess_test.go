@@ -226,20 +226,22 @@ func TestIncompleteAssessmentIsRefused(t *testing.T) {
 	}
 }
 
+// uuids are the identifiers that are derived from the content, the order of the outcomes included.
+var uuids = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
+
 func TestSameAssessmentSameBytes(t *testing.T) {
 	for _, f := range assess.Formats() {
-		first, second := write(t, f.Name, derived(t)), write(t, f.Name, derived(t))
-		if !bytes.Equal(first, second) {
+		first := write(t, f.Name, derived(t))
+		if !bytes.Equal(first, write(t, f.Name, derived(t))) {
 			t.Errorf("two %s of one assessment differ", f.Name)
+		}
+		if f.Name == "json" || f.Name == "html" { // the document, and it on a page
+			continue
 		}
 		other := derived(t)
 		slices.Reverse(other.Result.Outcomes)
-		if f.Name != "json" && !bytes.Equal(first, write(t, f.Name, other)) && f.Name != "html" {
-			uuids := regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
-			a, b := uuids.ReplaceAll(first, []byte("id")), uuids.ReplaceAll(write(t, f.Name, other), []byte("id"))
-			if !bytes.Equal(a, b) {
-				t.Errorf("%s depends on the order of the outcomes", f.Name)
-			}
+		if !bytes.Equal(uuids.ReplaceAll(first, []byte("id")), uuids.ReplaceAll(write(t, f.Name, other), []byte("id"))) {
+			t.Errorf("%s depends on the order of the outcomes", f.Name)
 		}
 	}
 }
