@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,7 +45,7 @@ func TestASurveyEnds(t *testing.T) {
 	}
 	all := func(Entry) error { return nil }
 	err := WalkSurvey(t.Context(), dir, Survey{Entries: 2}, all)
-	if !errors.Is(err, ErrTooMany) || !strings.HasPrefix(err.Error(), "2: ") {
+	if !errors.Is(err, ErrTooMany) || !strings.HasPrefix(err.Error(), ".: ") {
 		t.Errorf("too many entries: %v", err)
 	}
 	done, cancel := context.WithCancel(t.Context())
@@ -57,6 +58,36 @@ func TestASurveyEnds(t *testing.T) {
 	}
 	if err := Walk(dir, all); err != nil { // a FIFO is looked at, never opened
 		t.Error(err)
+	}
+}
+
+// TestALargeDirectoryIsNotReadWhole: names are read until they are more than the bound allows, not to the end.
+func TestALargeDirectoryIsNotReadWhole(t *testing.T) {
+	dir := t.TempDir()
+	const files, bound = 30_000, 1000
+	for i := range files {
+		fd, err := syscall.Open(filepath.Join(dir, strconv.Itoa(i)), syscall.O_CREAT|syscall.O_EXCL, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		syscall.Close(fd)
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	w := &walker{ctx: t.Context(), o: Survey{Entries: bound}, root: dir}
+	if _, err := w.names(root, "spool"); !errors.Is(err, ErrTooMany) || !strings.HasPrefix(err.Error(), "spool: ") {
+		t.Errorf("%v", err)
+	}
+	rest, err := root.Readdirnames(-1)
+	if err != nil || len(rest) < files-2*namesAtOnce {
+		t.Errorf("of %d names %d were left to read, %v", files, len(rest), err)
+	}
+	n := 0
+	if err := WalkSurvey(t.Context(), dir, Survey{Entries: files + 1}, func(Entry) error { n++; return nil }); err != nil || n != files+1 {
+		t.Errorf("within the bound: %d entries, %v", n, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -39,7 +40,8 @@ type Survey struct {
 	Unread func(path string, err error) error
 	// Skip leaves out a directory's content before it is read. The directory itself is visited.
 	Skip func(path string) bool
-	// Entries is how many entries are visited at most; 0 means no bound.
+	// Entries is how many entries are visited at most; 0 means no bound. A directory with more names than are left of
+	// it ends the walk before any of them is visited.
 	Entries int
 }
 
@@ -105,13 +107,10 @@ func (w *walker) enter(dir *os.File, e Entry, depth int) error {
 	if depth >= maxDepth {
 		return w.failed(e.Path, fmt.Errorf("more than %d directories in one another", maxDepth))
 	}
-	names, err := dir.Readdirnames(-1)
+	names, err := w.names(dir, e.Path)
 	if err != nil {
-		if err := w.failed(e.Path, fmt.Errorf("listing %s: %w", e.Path, err)); err != nil {
-			return err
-		}
+		return err
 	}
-	slices.Sort(names)
 	fd := int(dir.Fd())
 	for _, name := range names {
 		if err := w.child(fd, e.Path, name, depth); err != nil {
@@ -119,6 +118,33 @@ func (w *walker) enter(dir *os.File, e Entry, depth int) error {
 		}
 	}
 	return nil
+}
+
+// namesAtOnce is how many names of a directory are read before the bounds are looked at again.
+const namesAtOnce = 4096
+
+// names lists a directory in byte order. It stops as soon as the names alone are more than may still be visited, so
+// that a directory of millions is neither read nor held whole.
+func (w *walker) names(dir *os.File, rel string) ([]string, error) {
+	var names []string
+	for {
+		if err := w.ctx.Err(); err != nil {
+			return nil, err
+		}
+		some, err := dir.Readdirnames(namesAtOnce)
+		names = append(names, some...)
+		if w.o.Entries > 0 && w.count+len(names) > w.o.Entries {
+			return nil, fmt.Errorf("%s: %w: more than %d", rel, ErrTooMany, w.o.Entries)
+		}
+		if err == nil {
+			continue
+		}
+		slices.Sort(names)
+		if errors.Is(err, io.EOF) {
+			return names, nil
+		}
+		return names, w.failed(rel, fmt.Errorf("listing %s: %w", rel, err))
+	}
 }
 
 func (w *walker) visitOne(e Entry) error {
