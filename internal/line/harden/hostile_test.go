@@ -257,7 +257,7 @@ func tryHostile(t *testing.T, form string, files []string, list []kiln.Control) 
 	}
 	was := facts(t, dir)
 	in := Input{Scope: "machine", Controls: list, Profile: "hostile", Recipe: &kiln.Recipe{Name: "app", Packages: []kiln.PackageRequest{{Name: "app"}}}, Lock: &kiln.Lock{Epoch: 1}, Now: time.Unix(1, 0), Before: kiln.DigestBytes(nil)}
-	res, err := within(t, 30*time.Second, func(ctx context.Context) (*kiln.HardeningResult, error) { return Apply(ctx, dir, in) })
+	res, err := ends(t, func(ctx context.Context) (*kiln.HardeningResult, error) { return Apply(ctx, dir, in) })
 	what := fmt.Sprintf("%s in place of %s", form, list5(files))
 	if got := facts(t, outside); show(got) != show(before) {
 		t.Errorf("%s: outside of the tree there is now\n%s", what, show(got))
@@ -299,28 +299,27 @@ func replaced(file string) bool {
 // replacing are kinds whose purpose is to take away what stands there, or to change its mode.
 var replacing = []string{"files-absent", "directory-empty", "unit-masked", "unit-enabled", "file-mode", "tree-mode"}
 
-// within fails a test whose function neither ends nor keeps to its memory.
-func within(t *testing.T, limit time.Duration, fn func(context.Context) (*kiln.HardeningResult, error)) (*kiln.HardeningResult, error) {
+// endless is longer than anything here takes, on a busy machine and with the race detector too.
+const endless = 8 * time.Minute
+
+// ends fails a test whose function does not.
+func ends(t *testing.T, fn func(context.Context) (*kiln.HardeningResult, error)) (*kiln.HardeningResult, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*limit)
+	ctx, cancel := context.WithTimeout(t.Context(), endless)
 	defer cancel()
 	type result struct {
 		res *kiln.HardeningResult
 		err error
 	}
 	done := make(chan result, 1)
-	start := time.Now()
 	go func() {
 		res, err := fn(ctx)
 		done <- result{res, err}
 	}()
 	select {
 	case r := <-done:
-		if took := time.Since(start); took > limit {
-			t.Errorf("it took %v", took)
-		}
 		return r.res, r.err
-	case <-time.After(10 * limit):
+	case <-time.After(endless):
 		buf := make([]byte, 1<<16)
 		t.Fatalf("it does not end:\n%s", buf[:runtime.Stack(buf, true)])
 		return nil, nil
