@@ -3,7 +3,6 @@ package component
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -12,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"kiln/internal/smallfile"
 )
 
 // maxLinks bounds how many symbolic links one path may pass.
@@ -97,11 +98,7 @@ func (x *run) text(p string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxText+1))
-	if err == nil && len(data) > maxText {
-		err = fmt.Errorf("%s is larger than %d KiB", p, maxText>>10)
-	}
-	return data, err
+	return smallfile.All(f, p, maxText)
 }
 
 // parents makes the folders above a path, 0755, owned by root.

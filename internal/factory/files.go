@@ -2,23 +2,17 @@ package factory
 
 import (
 	"fmt"
-	"io"
-	"os"
 
 	"kiln"
 	"kiln/internal/atomicfile"
+	"kiln/internal/smallfile"
 )
 
 // ReadLock reads a lock file.
 func ReadLock(path string) (*kiln.Lock, error) {
-	f, err := os.Open(path)
+	data, err := smallfile.Read(path, maxLock)
 	if err != nil {
 		return nil, kiln.Misuse(fmt.Errorf("reading lock: %w", err))
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxLock))
-	if err != nil {
-		return nil, fmt.Errorf("reading lock %s: %w", path, err)
 	}
 	lock := new(kiln.Lock)
 	if err := kiln.Decode(data, lock); err != nil {

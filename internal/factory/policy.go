@@ -2,12 +2,11 @@ package factory
 
 import (
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 
 	"kiln"
 	"kiln/internal/line/admit"
+	"kiln/internal/smallfile"
 )
 
 // maxPolicy bounds a policy file.
@@ -31,17 +30,9 @@ func ReadPolicy(r *kiln.Recipe, given string) (*admit.Policy, error) {
 
 // LoadPolicy reads and checks a policy file.
 func LoadPolicy(path string) (*admit.Policy, error) {
-	f, err := os.Open(path)
+	data, err := smallfile.Read(path, maxPolicy)
 	if err != nil {
 		return nil, kiln.Misuse(fmt.Errorf("reading policy: %w", err))
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxPolicy+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading policy %s: %w", path, err)
-	}
-	if len(data) > maxPolicy {
-		return nil, kiln.Misuse(fmt.Errorf("reading policy %s: larger than %d bytes", path, maxPolicy))
 	}
 	p, err := admit.ParsePolicy(data, path)
 	return p, kiln.Misuse(err)

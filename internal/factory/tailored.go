@@ -8,6 +8,7 @@ import (
 	"kiln"
 	"kiln/catalogue"
 	"kiln/internal/line/harden"
+	"kiln/internal/smallfile"
 	"kiln/internal/tailor"
 )
 
@@ -20,7 +21,7 @@ func besideFile(dir string) tailor.Read {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(dir, name)
 		}
-		return readSmall(name, maxTailoring)
+		return smallfile.Regular(name, maxTailoring)
 	}
 }
 

@@ -1,14 +1,13 @@
 package factory
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
 	"kiln"
 	"kiln/internal/line/recipe"
+	"kiln/internal/smallfile"
 	"kiln/internal/strictyaml"
 )
 
@@ -34,7 +33,7 @@ func ReadWaivers(path string) ([]kiln.Waiver, error) {
 
 // waiverFile reads a file whose only key is waivers; alone is false where it has others.
 func waiverFile(path string) (list []kiln.Waiver, alone bool, err error) {
-	data, err := readSmall(path, strictyaml.MaxSize)
+	data, err := smallfile.Regular(path, strictyaml.MaxSize)
 	if err != nil {
 		return nil, false, fmt.Errorf("reading waivers: %w", err)
 	}
@@ -61,29 +60,12 @@ func waiverFile(path string) (list []kiln.Waiver, alone bool, err error) {
 	return doc.Waivers, true, nil
 }
 
-// readSmall reads a regular file of at most limit bytes.
-func readSmall(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("%s is no regular file", path), err)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
-	}
-	return data, err
-}
-
 // maxResult bounds an earlier audit that is compared with.
 const maxResult = 64 << 20
 
 // ReadHardening reads the document that an audit printed.
 func ReadHardening(path string) (*kiln.HardeningResult, error) {
-	data, err := readSmall(path, maxResult)
+	data, err := smallfile.Regular(path, maxResult)
 	if err != nil {
 		return nil, kiln.Misuse(fmt.Errorf("reading an earlier audit: %w", err))
 	}

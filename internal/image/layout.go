@@ -24,6 +24,7 @@ import (
 
 	"kiln"
 	"kiln/internal/atomicfile"
+	"kiln/internal/smallfile"
 )
 
 const (
@@ -57,7 +58,7 @@ type Layout struct {
 
 // OpenLayout opens an existing layout.
 func OpenLayout(dir string) (*Layout, error) {
-	data, err := readFileBounded(filepath.Join(dir, ocispec.ImageLayoutFile), 4096)
+	data, err := smallfile.Regular(filepath.Join(dir, ocispec.ImageLayoutFile), 4096)
 	if err != nil {
 		return nil, fmt.Errorf("opening OCI layout %s: %w", dir, err)
 	}
@@ -273,7 +274,7 @@ func (l *Layout) sync() error {
 
 // Index returns the layout's index.json.
 func (l *Layout) Index() (*ocispec.Index, error) {
-	data, err := readFileBounded(filepath.Join(l.dir, ocispec.ImageIndexFile), maxIndexJSON)
+	data, err := smallfile.Regular(filepath.Join(l.dir, ocispec.ImageIndexFile), maxIndexJSON)
 	if err != nil {
 		return nil, fmt.Errorf("reading OCI layout: %w", err)
 	}

@@ -3,11 +3,11 @@ package keys
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 
 	"kiln/internal/atomicfile"
+	"kiln/internal/smallfile"
 )
 
 // readSecret reads a private key file and refuses one that others than its owner can open.
@@ -19,20 +19,7 @@ func readSecret(path string) ([]byte, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s has mode %04o and can be opened by others; run: chmod 600 %s", path, info.Mode().Perm(), path)
 	}
-	return readBounded(path)
-}
-
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("%s is larger than %d bytes and no key", path, maxFile)
-	}
-	return text, err
+	return smallfile.Read(path, maxFile)
 }
 
 // writeNew writes a key file whose name must be free.

@@ -27,6 +27,7 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 
 	"kiln"
+	"kiln/internal/smallfile"
 )
 
 // The roles that sign. Stock verifiers take any signed statement for "signed",
@@ -122,7 +123,7 @@ func LoadPublic(dir, role string) (*ecdsa.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := readBounded(publicPath(path))
+	text, err := smallfile.Read(publicPath(path), maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the public key of the role %s: %w", role, err)
 	}
@@ -210,7 +211,7 @@ func newKey(role string, private *ecdsa.PrivateKey) (*Key, error) {
 
 // matchPublic compares the stored public key with this key, or writes it where it is missing.
 func (k *Key) matchPublic(path string) error {
-	text, err := readBounded(path)
+	text, err := smallfile.Read(path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return writeNew(path, k.PublicPEM(), 0o644)
 	}

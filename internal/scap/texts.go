@@ -9,6 +9,8 @@ import (
 	"io"
 	"strings"
 
+	"kiln/internal/smallfile"
+
 	"kiln"
 )
 
@@ -25,15 +27,7 @@ const maxTexts = 64 << 20
 // with columns id and title, or a JSON list of objects with these keys. Benchmark
 // is the catalogue's name of what CSV and JSON are about; XCCDF says it itself.
 func (t *Texts) ReadFile(benchmark, path string) error {
-	f, err := openFile(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxTexts+1))
-	if err == nil && len(data) > maxTexts {
-		err = fmt.Errorf("is larger than %d MiB", maxTexts>>20)
-	}
+	data, err := smallfile.Regular(path, maxTexts)
 	if err == nil {
 		err = t.read(benchmark, bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")))
 	}

@@ -14,6 +14,7 @@ import (
 
 	"kiln"
 	"kiln/internal/deb"
+	"kiln/internal/smallfile"
 )
 
 // Machine reads the apt sources of the system whose root directory is root:
@@ -42,15 +43,7 @@ type machine struct{ dir string }
 const maxSources = 4 << 20
 
 func (m *machine) read(name string) (string, error) {
-	f, err := os.Open(filepath.Join(m.dir, name))
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSources+1))
-	if err == nil && len(data) > maxSources {
-		err = fmt.Errorf("%s is larger than %d bytes", name, maxSources)
-	}
+	data, err := smallfile.Read(filepath.Join(m.dir, name), maxSources)
 	return string(data), err
 }
 
