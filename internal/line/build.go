@@ -15,6 +15,7 @@ import (
 	"kiln/internal/line/pack"
 	"kiln/internal/line/scan"
 	"kiln/internal/line/trial"
+	"kiln/internal/probe"
 	"kiln/internal/sandbox"
 	"kiln/internal/tree"
 )
@@ -162,7 +163,7 @@ func named(h *kiln.HardeningResult, state string) string {
 
 // probe runs a program inside the tree that lies in the workspace, for effective values.
 func (j *journey) probe(ctx context.Context, args ...string) ([]byte, error) {
-	return probe(ctx, j.dir, args)
+	return probe.Tree(ctx, j.dir, args...)
 }
 
 // trial starts the candidate cold and runs the recipe's tests.

@@ -1,18 +1,14 @@
 package line
 
 import (
-	"bytes"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"kiln"
 	"kiln/catalogue"
 	"kiln/internal/line/harden"
-	"kiln/internal/sandbox"
 	"kiln/internal/tailor"
 )
 
@@ -72,37 +68,6 @@ func withWanted(r *kiln.Recipe) (*kiln.Recipe, error) {
 	more := *r
 	more.Packages = slices.Concat(r.Packages, also)
 	return &more, nil
-}
-
-// probe runs one program of the tree, read-only, without network, for at most ten seconds.
-func probe(ctx context.Context, dir string, args []string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	var out bytes.Buffer
-	res, err := sandbox.Run(ctx, sandbox.Spec{
-		Layers: []string{dir}, Args: args, Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"},
-		Stdout: &limited{&out, 1 << 20}, NoNewPrivileges: true,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if res.ExitCode != 0 {
-		return nil, fmt.Errorf("%s ended with status %d", strings.Join(args, " "), res.ExitCode)
-	}
-	return out.Bytes(), nil
-}
-
-// limited keeps the first max bytes and drops the rest.
-type limited struct {
-	buf *bytes.Buffer
-	max int
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	if room := l.max - l.buf.Len(); room > 0 {
-		l.buf.Write(p[:min(room, len(p))])
-	}
-	return len(p), nil
 }
 
 // failedTests turns a trial that did not pass into an error that says what was expected and what was seen.

@@ -1,11 +1,9 @@
 package scap
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln"
+	"kiln/internal/capture"
 )
 
 // Evaluation is one run of the OpenSCAP program.
@@ -159,7 +158,7 @@ func (e Evaluation) execute(ctx context.Context, program string, args []string) 
 	if e.Tree != "" {
 		cmd.Env = append(cmd.Env, "OSCAP_PROBE_ROOT="+e.Tree)
 	}
-	complaints := &firstBytes{}
+	complaints := &capture.Head{Max: maxErrors}
 	cmd.Stderr = complaints
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -186,15 +185,3 @@ func confine(pid int) {
 		_ = unix.Prlimit(pid, resource, &unix.Rlimit{Cur: most, Max: most}, nil) // a program that has ended needs no bounds
 	}
 }
-
-// firstBytes keeps the first bytes written to it.
-type firstBytes struct{ bytes.Buffer }
-
-func (f *firstBytes) Write(p []byte) (int, error) {
-	if room := maxErrors - f.Len(); room > 0 {
-		f.Buffer.Write(p[:min(room, len(p))])
-	}
-	return len(p), nil
-}
-
-var _ io.Writer = (*firstBytes)(nil)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"kiln"
+	"kiln/internal/capture"
 	"kiln/internal/component"
 	"kiln/internal/sandbox"
 )
@@ -224,21 +225,11 @@ func (h *stepHost) Exec(ctx context.Context, cmd component.Command) (component.O
 		ctx, cancel = context.WithTimeout(ctx, cmd.Timeout)
 		defer cancel()
 	}
-	var stdout, stderr capture
+	stdout, stderr := capture.Head{Max: maxCapture}, capture.Head{Max: maxCapture}
 	spec := h.c.spec(h.step, cmd.Args...)
 	spec.Env = append(spec.Env, cmd.Env...)
 	spec.Dir, spec.Stdout, spec.Stderr = cmd.Dir, &stdout, &stderr
 	spec.Stdin = bytes.NewReader([]byte(cmd.Stdin))
 	res, err := h.c.o.Run(ctx, spec)
 	return component.Output{ExitCode: res.ExitCode, Stdout: stdout.Bytes(), Stderr: stderr.Bytes()}, err
-}
-
-// capture keeps the first bytes written to it and drops the rest.
-type capture struct{ bytes.Buffer }
-
-func (c *capture) Write(p []byte) (int, error) {
-	if room := maxCapture - c.Len(); room > 0 {
-		c.Buffer.Write(p[:min(room, len(p))])
-	}
-	return len(p), nil
 }
