@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"kiln"
+	"kiln/internal/osrelease"
 	"kiln/internal/tree"
 )
 
@@ -115,16 +116,13 @@ func (s *Subject) distro() string {
 }
 
 func (s *Subject) readRelease() string {
-	for _, p := range []string{"etc/os-release", "usr/lib/os-release"} {
+	for _, p := range osrelease.Paths() {
 		data, err := s.read(p)
 		if err != nil {
 			continue
 		}
-		id := keyParams{Key: "ID", Separator: "equals"}
-		version := keyParams{Key: "VERSION_ID", Separator: "equals"}
-		name, _ := id.value(string(data))
-		number, _ := version.value(string(data))
-		return strings.TrimSuffix(name+"-"+number, "-")
+		v := osrelease.Parse(string(data))
+		return strings.TrimSuffix(v["ID"]+"-"+v["VERSION_ID"], "-")
 	}
 	return ""
 }

@@ -14,6 +14,7 @@ import (
 
 	"kiln"
 	"kiln/internal/deb"
+	"kiln/internal/osrelease"
 	"kiln/internal/smallfile"
 )
 
@@ -47,7 +48,9 @@ func (m *machine) read(name string) (string, error) {
 	return string(data), err
 }
 
-// codename is os-release's VERSION_CODENAME, "" where there is none (Debian unstable has none).
+// codename is the variable of an os-release that names the release; Debian unstable has none.
+const codename = "VERSION_CODENAME"
+
 // Codename is the release that os-release names in the tree below dir; "" where it names none. No link leads out of the tree.
 func Codename(dir string) (string, error) {
 	root, err := os.OpenRoot(dir)
@@ -55,7 +58,7 @@ func Codename(dir string) (string, error) {
 		return "", fmt.Errorf("reading os-release: %w", err)
 	}
 	defer root.Close()
-	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {
+	for _, name := range osrelease.Paths() {
 		f, err := root.Open(name)
 		if err != nil {
 			continue
@@ -65,30 +68,20 @@ func Codename(dir string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("reading %s: %w", name, err)
 		}
-		if v := codename(string(text)); v != "" {
+		if v := osrelease.Parse(string(text))[codename]; v != "" {
 			return v, nil
 		}
 	}
 	return "", nil
 }
 
-// codename is the codename in the text of an os-release.
-func codename(text string) string {
-	for l := range strings.Lines(text) {
-		if v, ok := strings.CutPrefix(strings.TrimSpace(l), "VERSION_CODENAME="); ok {
-			return strings.Trim(v, `"'`)
-		}
-	}
-	return ""
-}
-
 func (m *machine) codename() string {
-	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {
+	for _, name := range osrelease.Paths() {
 		text, err := m.read(name)
 		if err != nil {
 			continue
 		}
-		if v := codename(text); v != "" {
+		if v := osrelease.Parse(text)[codename]; v != "" {
 			return v
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"kiln"
+	"kiln/internal/osrelease"
 )
 
 // Input is what the scan is told besides the tree. Paths are those of the tree:
@@ -107,12 +108,12 @@ func (s *scanner) distro() string {
 	if s.in.Lock != nil && s.in.Lock.Distro != "" {
 		return s.in.Lock.Distro
 	}
-	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {
+	for _, name := range osrelease.Paths() {
 		text, err := s.files.read(s.root, name, 64<<10)
 		if err != nil {
 			continue
 		}
-		v := shellVariables(string(text))
+		v := osrelease.Parse(string(text))
 		switch {
 		case v["ID"] == "":
 		case v["VERSION_ID"] != "":
@@ -124,18 +125,6 @@ func (s *scanner) distro() string {
 		}
 	}
 	return ""
-}
-
-// shellVariables reads NAME=value lines as os-release(5) has them.
-func shellVariables(text string) map[string]string {
-	vars := map[string]string{}
-	for line := range strings.Lines(text) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
-		if ok && !strings.HasPrefix(name, "#") {
-			vars[name] = strings.Trim(value, `"'`)
-		}
-	}
-	return vars
 }
 
 // unreadable records metadata that could not be read.
