@@ -5,6 +5,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"kiln/internal/mountinfo"
 )
 
 // kernelTypes are file systems that hold no files of the system's own.
@@ -27,13 +29,13 @@ var storePlaces = []string{
 // host is the running system: its own local file systems.
 func (t *Target) host() error {
 	t.Dir = "/"
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	list, err := mounts()
 	if err != nil {
-		return fmt.Errorf("reading the mounts: %w", err)
+		return err
 	}
-	for _, m := range mounts(string(data)) {
-		if why := foreign(m.kind); why != "" && m.point != "/" {
-			t.Skip[strings.TrimPrefix(m.point, "/")] = why
+	for _, m := range list {
+		if why := foreign(m.Type); why != "" && m.Point != "/" {
+			t.Skip[strings.TrimPrefix(m.Point, "/")] = why
 		}
 	}
 	for _, p := range storePlaces {
@@ -57,37 +59,25 @@ func foreign(kind string) string {
 	return ""
 }
 
-type mount struct{ point, kind string }
-
-// mounts reads /proc/self/mountinfo: the fifth field is the place, the one after " - " the type.
-func mounts(text string) []mount {
-	var out []mount
-	for line := range strings.Lines(text) {
-		before, after, ok := strings.Cut(line, " - ")
-		f, g := strings.Fields(before), strings.Fields(after)
-		if !ok || len(f) < 5 || len(g) < 1 {
-			continue
-		}
-		out = append(out, mount{unescape(f[4]), g[0]})
-	}
-	return out
-}
-
-// unescape undoes the kernel's \ooo for blanks and backslashes.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
-}
-
-// MountsBelow lists the mount points strictly below dir, an absolute path without links.
-func MountsBelow(dir string) ([]string, error) {
+// mounts are what this process has mounted.
+func mounts() ([]mountinfo.Mount, error) {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("reading the mounts: %w", err)
 	}
+	return mountinfo.Parse(string(data)), nil
+}
+
+// MountsBelow lists the mount points strictly below dir, an absolute path without links.
+func MountsBelow(dir string) ([]string, error) {
+	list, err := mounts()
+	if err != nil {
+		return nil, err
+	}
 	var out []string
-	for _, m := range mounts(string(data)) {
-		if strings.HasPrefix(m.point, strings.TrimSuffix(dir, "/")+"/") {
-			out = append(out, m.point)
+	for _, m := range list {
+		if strings.HasPrefix(m.Point, strings.TrimSuffix(dir, "/")+"/") {
+			out = append(out, m.Point)
 		}
 	}
 	return out, nil

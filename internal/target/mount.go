@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln"
+	"kiln/internal/mountinfo"
 	"kiln/internal/workspace"
 )
 
@@ -225,7 +226,7 @@ func (t *Target) fstabLine(f []string, list []partition, places map[int]string, 
 			continue
 		}
 		used[dir] = true
-		if err := t.bind(dir, unescape(f[1])); err != nil {
+		if err := t.bind(dir, mountinfo.Unescape(f[1])); err != nil {
 			t.Notes = append(t.Notes, fmt.Sprintf("%s: mounting it at %s: %v", p, f[1], err))
 		}
 	}

@@ -3,12 +3,12 @@ package harden
 import (
 	"io"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"kiln"
+	"kiln/internal/mountinfo"
 )
 
 // kernel is what the running system's kernel says of itself in its proc file
@@ -58,23 +58,13 @@ func (k kernel) argument(arg string) (yes, known bool) {
 // mounted are the options of what is mounted at a place, "" where nothing is; the last mount covers those before it.
 func (k kernel) mounted(place string) (options string, known bool) {
 	text, known := k.read("self/mountinfo")
-	for line := range strings.Lines(text) {
-		// proc_pid_mountinfo(5): id, parent, device, root, mount point, options, optional fields, "-", type, source, options
-		f := strings.Fields(line)
-		if len(f) < 10 || path.Clean(unescapeMount(f[4])) != place {
-			continue
-		}
-		options = f[5]
-		if i := slices.Index(f, "-"); i >= 0 && i+3 < len(f) {
-			options += "," + f[i+3]
+	for _, m := range mountinfo.Parse(text) {
+		if m.Point == place {
+			options = strings.TrimSuffix(m.Options+","+m.Super, ",")
 		}
 	}
 	return options, known
 }
-
-var mountEscapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-
-func unescapeMount(s string) string { return mountEscapes.Replace(s) }
 
 // inEffect adds to what is configured what is in effect: both must be as wanted.
 func (o Observation) inEffect(seen string, wanted bool) Observation {
