@@ -1,9 +1,6 @@
 package harden
 
-import (
-	"context"
-	"strings"
-)
+import "strings"
 
 // answer is what a program said of its configuration.
 type answer struct {
@@ -26,7 +23,7 @@ func (s *Subject) effective(below string, args ...string) string {
 	}
 	a := answer{below: below}
 	if s.isFile(args[0]) {
-		if out, err := s.probe(context.Background(), args...); err == nil {
+		if out, err := s.probe(s.context(), args...); err == nil {
 			a.text = string(out)
 		}
 	}
