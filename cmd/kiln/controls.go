@@ -272,10 +272,20 @@ func printVariant(w io.Writer, n int, v kiln.Variant) error {
 	if v.Gives != "" {
 		fmt.Fprintf(w, "     gives up %s\n", v.Gives)
 	}
-	for _, r := range v.References {
-		fmt.Fprintf(w, "     asked for by %s\n", referenceText(r))
-	}
+	printMet(w, v.References)
 	return nil
+}
+
+// printMet names the rules that a variant meets, those of a benchmark in a line.
+func printMet(w io.Writer, refs []kiln.Reference) {
+	for i := 0; i < len(refs); {
+		first := refs[i]
+		var ids []string
+		for ; i < len(refs) && refs[i].Benchmark == first.Benchmark && refs[i].Version == first.Version; i++ {
+			ids = append(ids, strings.TrimSpace(refs[i].ID+" "+refs[i].Level))
+		}
+		fmt.Fprintf(w, "     meets %s %s: %s\n", first.Benchmark, first.Version, strings.Join(ids, ", "))
+	}
 }
 
 func printReferences(w io.Writer, refs []kiln.Reference) {
