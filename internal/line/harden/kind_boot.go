@@ -26,7 +26,20 @@ const (
 	grubDropIn = "/etc/default/grub.d/zz-kiln.cfg"
 )
 
-var grubLine = regexp.MustCompile(`^(\s*(?:export\s+)?GRUB_CMDLINE_LINUX(?:_DEFAULT)?=)(["']?)(.*?)(["']?)(\s*(?:#.*)?)$`)
+// grubAssigns finds the lines that set the arguments, grubLine those of them that are understood: one word, quoted or
+// not, and perhaps a comment.
+var (
+	grubAssigns = regexp.MustCompile(`^\s*(?:export\s+)?GRUB_CMDLINE_LINUX(?:_DEFAULT)?\+?=`)
+	grubLine    = regexp.MustCompile(`^(\s*(?:export\s+)?GRUB_CMDLINE_LINUX(?:_DEFAULT)?=)("(?:[^"\\]|\\.)*"|'[^']*'|[^\s"'#;]*)(\s*|\s+#.*)$`)
+)
+
+// grubQuote is the quotation mark of a value, if it has one.
+func grubQuote(value string) string {
+	if value != "" && (value[0] == '"' || value[0] == '\'') {
+		return value[:1]
+	}
+	return ""
+}
 
 // grubLines calls fn with every line that gives kernel arguments.
 func (s *Subject) grubLines(fn func(file string, line int, all bool, words []string)) error {
@@ -40,12 +53,14 @@ func (s *Subject) grubLines(fn func(file string, line int, all bool, words []str
 			return err
 		}
 		for i, line := range lines {
-			if m := grubLine.FindStringSubmatch(line); m != nil {
-				if m[2] != m[4] {
-					return &refusal{q, i + 1, "opens a quotation that it does not close"}
-				}
-				fn(q, i, !strings.Contains(m[1], "_DEFAULT"), strings.Fields(m[3]))
+			if !grubAssigns.MatchString(line) {
+				continue
 			}
+			m := grubLine.FindStringSubmatch(line)
+			if m == nil {
+				return &refusal{q, i + 1, "opens a quotation that it does not close, or is more than one plain assignment"}
+			}
+			fn(q, i, !strings.Contains(m[1], "_DEFAULT"), strings.Fields(strings.Trim(m[2], grubQuote(m[2]))))
 		}
 	}
 	return nil
@@ -125,8 +140,9 @@ func argumentApply(s *Subject, p argumentParams) error {
 			return err
 		}
 		m := grubLine.FindStringSubmatch(lines[h.line])
-		words := slices.DeleteFunc(strings.Fields(m[3]), func(w string) bool { return w == p.Argument })
-		lines[h.line] = m[1] + m[2] + strings.Join(words, " ") + m[4] + m[5]
+		quote := grubQuote(m[2])
+		words := slices.DeleteFunc(strings.Fields(strings.Trim(m[2], quote)), func(w string) bool { return w == p.Argument })
+		lines[h.line] = m[1] + quote + strings.Join(words, " ") + quote + m[3]
 		if err := s.writeLines(h.file, lines, 0o644); err != nil {
 			return err
 		}

@@ -20,6 +20,9 @@ type grammar struct {
 	fold    bool     // keys in any case
 	needs   string   // the package without which the settings mean nothing
 	mode    uint32
+	shell   bool // assignments of a shell: export, quotes, comments behind the value
+	words   bool // values are words that may be quoted, with comments behind them; Host and Match end what is for all, and the first line wins
+	goesOn  byte // a line goes on in the next: '\\' at its end, ' ' in front of the next; 0: never
 }
 
 func systemdConf(name, section, needs string) grammar {
@@ -29,7 +32,7 @@ func systemdConf(name, section, needs string) grammar {
 	}
 	return grammar{
 		main: "/etc/systemd/" + name, dirs: dirs, dropIn: "/etc/systemd/" + name + ".d/99-zz-kiln.conf",
-		section: section, equals: "=", needs: needs, mode: 0o644,
+		section: section, equals: "=", needs: needs, mode: 0o644, goesOn: '\\',
 	}
 }
 
@@ -48,12 +51,12 @@ var grammars = map[string]grammar{
 	"auditd":     {main: "/etc/audit/auditd.conf", equals: " = ", fold: true, needs: "auditd", mode: 0o640},
 	"login.defs": {main: "/etc/login.defs", equals: " ", needs: "login", mode: 0o644},
 	"useradd":    {main: "/etc/default/useradd", equals: "=", needs: "passwd", mode: 0o644},
-	"aide":       {main: "/etc/default/aide", equals: "=", needs: "aide-common", mode: 0o644},
-	"apport":     {main: "/etc/default/apport", equals: "=", needs: "apport", mode: 0o644},
-	"ufw":        {main: "/etc/ufw/ufw.conf", equals: "=", needs: "ufw", mode: 0o644},
-	"ufw-policy": {main: "/etc/default/ufw", equals: "=", needs: "ufw", mode: 0o644},
-	"postfix":    {main: "/etc/postfix/main.cf", equals: " = ", needs: "postfix", mode: 0o644},
-	"ssh":        {main: "/etc/ssh/ssh_config", dirs: nil, equals: " ", fold: true, needs: "openssh-client", mode: 0o644},
+	"aide":       {main: "/etc/default/aide", equals: "=", needs: "aide-common", mode: 0o644, shell: true, goesOn: '\\'},
+	"apport":     {main: "/etc/default/apport", equals: "=", needs: "apport", mode: 0o644, shell: true, goesOn: '\\'},
+	"ufw":        {main: "/etc/ufw/ufw.conf", equals: "=", needs: "ufw", mode: 0o644, shell: true, goesOn: '\\'},
+	"ufw-policy": {main: "/etc/default/ufw", equals: "=", needs: "ufw", mode: 0o644, shell: true, goesOn: '\\'},
+	"postfix":    {main: "/etc/postfix/main.cf", equals: " = ", needs: "postfix", mode: 0o644, goesOn: ' '},
+	"ssh":        {main: "/etc/ssh/ssh_config", equals: " ", fold: true, needs: "openssh-client", mode: 0o644, words: true},
 }
 
 // configParams: Key of a program's configuration has a value; an empty Value is a key that stands alone.
@@ -98,19 +101,101 @@ func (g grammar) split(line string) (key, value string, ok bool) {
 	if t == "" || strings.ContainsRune("#;[", rune(t[0])) {
 		return "", "", false
 	}
-	if strings.TrimSpace(g.equals) == "=" {
+	switch {
+	case g.words:
+		key, value = sshdLine(t)
+		return key, value, true
+	case g.shell:
+		key, value, _ = strings.Cut(strings.TrimSpace(strings.TrimPrefix(t, "export ")), "=")
+		return key, shellWord(value), true
+	case strings.TrimSpace(g.equals) == "=":
 		key, value, _ = strings.Cut(t, "=")
-	} else if i := strings.IndexAny(t, " \t"); i >= 0 {
-		key, value = t[:i], t[i:]
-	} else {
+	default:
 		key = t
+		if i := strings.IndexAny(t, " \t"); i >= 0 {
+			key, value = t[:i], t[i:]
+		}
 	}
 	return strings.TrimSpace(key), strings.Trim(strings.TrimSpace(value), `"'`), true
 }
 
+// shellWord is the first word of a value, without its quotes; what is behind it is a comment.
+func shellWord(value string) string {
+	if value != "" && (value[0] == '"' || value[0] == '\'') {
+		word, _, _ := strings.Cut(value[1:], value[:1])
+		return word
+	}
+	if i := strings.IndexAny(value, " \t;"); i >= 0 {
+		return value[:i]
+	}
+	return value
+}
+
+// statement is one setting of a file: where it stands, over how many lines, and what it says.
+type statement struct {
+	at, count  int
+	key, value string
+	section    string
+}
+
+// statements reads a file. For grammars in which Host or Match begin a part that is not for all, it ends there.
+func (g grammar) statements(file string, lines []string) (out []statement, err error) {
+	section := ""
+	for i := 0; i < len(lines); i++ {
+		t := strings.TrimSpace(lines[i])
+		if g.section != "" && strings.HasPrefix(t, "[") {
+			if !strings.HasSuffix(t, "]") {
+				return nil, &refusal{file, i + 1, "is no section: it has no ]"}
+			}
+			section = t[1 : len(t)-1]
+		}
+		key, value, ok := g.split(lines[i])
+		if !ok {
+			continue
+		}
+		if g.words && (strings.EqualFold(key, "host") || strings.EqualFold(key, "match")) {
+			return out, nil
+		}
+		st := statement{at: i, count: g.extent(lines[i:]), key: key, value: value, section: section}
+		if g.goesOn == ' ' {
+			for _, more := range lines[i+1 : i+st.count] {
+				if !blankOrComment(more) {
+					st.value = strings.TrimSpace(st.value + " " + strings.TrimSpace(more))
+				}
+			}
+		}
+		out, i = append(out, st), i+st.count-1
+	}
+	return out, nil
+}
+
+// extent is how many lines the first one spans.
+func (g grammar) extent(lines []string) int {
+	switch n := 1; g.goesOn {
+	case '\\':
+		for n < len(lines) && strings.HasSuffix(lines[n-1], `\`) {
+			n++
+		}
+		return n
+	case ' ': // comments and empty lines between do not end it
+		for i := 1; i < len(lines) && (blankOrComment(lines[i]) || strings.ContainsAny(lines[i][:1], " \t")); i++ {
+			if !blankOrComment(lines[i]) {
+				n = i + 1
+			}
+		}
+		return n
+	}
+	return 1
+}
+
+func blankOrComment(line string) bool {
+	t := strings.TrimSpace(line)
+	return t == "" || t[0] == '#'
+}
+
 func (g grammar) same(a, b string) bool { return a == b || g.fold && strings.EqualFold(a, b) }
 
-// settings returns every line that sets the key; the last wins.
+// settings returns every line that sets the key; the last wins, of several that go by the first only that one is returned.
 func (p configParams) settings(s *Subject) ([]found, error) {
 	g := grammars[p.Program]
 	files, err := g.files(s)
@@ -123,22 +208,18 @@ func (p configParams) settings(s *Subject) ([]found, error) {
 		if err != nil {
 			return nil, err
 		}
-		section := ""
-		for i, line := range lines {
-			t := strings.TrimSpace(line)
-			if g.section != "" && strings.HasPrefix(t, "[") {
-				if !strings.HasSuffix(t, "]") {
-					return nil, &refusal{q, i + 1, "is no section: it has no ]"}
-				}
-				section = t[1 : len(t)-1]
+		all, err := g.statements(q, lines)
+		if err != nil {
+			return nil, err
+		}
+		for _, st := range all {
+			if st.section != g.section || !g.same(st.key, p.Key) || g.words && len(out) > 0 {
+				continue
 			}
-			key, value, ok := g.split(line)
-			if ok && section == g.section && g.same(key, p.Key) {
-				if strings.HasSuffix(t, `\`) {
-					return nil, &refusal{q, i + 1, "goes on in the next line, which is not supported for " + p.Key}
-				}
-				out = append(out, found{q, i, value})
+			if strings.HasSuffix(strings.TrimSpace(lines[st.at]), `\`) {
+				return nil, &refusal{q, st.at + 1, "goes on in the next line, which is not supported for " + p.Key}
 			}
+			out = append(out, found{q, st.at, st.value})
 		}
 	}
 	return out, nil
@@ -196,42 +277,90 @@ func configApply(s *Subject, p configParams) error {
 	return p.set(s, g, g.main)
 }
 
-// set replaces the first line of the file that sets the key, drops further ones, or adds it at the end of its section.
+// set replaces the first line of the file that sets the key, drops further ones, or adds it: at the end of its section,
+// or in front of all where the first line wins.
 func (p configParams) set(s *Subject, g grammar, file string) error {
 	lines, err := s.confLines(file)
+	if err != nil {
+		return err
+	}
+	all, err := g.statements(file, lines)
 	if err != nil {
 		return err
 	}
 	if len(lines) == 0 {
 		lines = []string{"# Hardening; made by kiln."}
 	}
-	var out []string
-	section, done, end := "", false, -1
-	for _, line := range lines {
-		t := strings.TrimSpace(line)
-		if g.section != "" && strings.HasPrefix(t, "[") {
-			section = strings.Trim(t, "[]")
-		}
-		key, _, ok := g.split(line)
-		if ok && section == g.section && g.same(key, p.Key) {
-			if done {
-				continue
+	ours := map[int]int{} // line -> how many are the setting's
+	first := -1
+	for _, st := range all {
+		if st.section == g.section && g.same(st.key, p.Key) {
+			ours[st.at] = st.count
+			if first < 0 {
+				first = st.at
 			}
-			line, done = p.line(g), true
-		}
-		out = append(out, line)
-		if section == g.section && t != "" {
-			end = len(out)
 		}
 	}
-	switch {
-	case done:
-	case g.section != "" && end < 0:
-		out = append(out, "["+g.section+"]", p.line(g))
-	default:
-		out = slices.Insert(out, max(end, 0), p.line(g))
+	if first < 0 {
+		return s.writeLines(file, p.add(g, lines, all), g.mode)
+	}
+	var out []string
+	for i := 0; i < len(lines); i++ {
+		count, mine := ours[i]
+		if i == first {
+			out = append(out, p.line(g))
+		} else if !mine {
+			out = append(out, lines[i])
+		}
+		for ; count > 1; count-- {
+			if i++; blankOrComment(lines[i]) {
+				out = append(out, lines[i])
+			}
+		}
 	}
 	return s.writeLines(file, out, g.mode)
+}
+
+// add puts the setting where none is.
+func (p configParams) add(g grammar, lines []string, all []statement) []string {
+	switch {
+	case g.words && len(all) > 0:
+		return slices.Insert(lines, all[0].at, p.line(g))
+	case g.words:
+		at := 0
+		for at < len(lines) && blankOrComment(lines[at]) {
+			at++
+		}
+		return slices.Insert(lines, at, p.line(g))
+	case g.section == "":
+		end := len(lines)
+		for end > 0 && strings.TrimSpace(lines[end-1]) == "" {
+			end--
+		}
+		return p.insert(g, lines, end)
+	}
+	section, end := "", -1
+	for i, line := range lines {
+		t := strings.TrimSpace(line)
+		if strings.HasPrefix(t, "[") {
+			section = strings.Trim(t, "[]")
+		}
+		if section == g.section && t != "" {
+			end = i + 1
+		}
+	}
+	if end < 0 {
+		lines, end = append(lines, "["+g.section+"]"), len(lines)+1
+	}
+	return p.insert(g, lines, end)
+}
+
+// insert puts the setting at a place, behind an empty line where it would otherwise be taken for the rest of the line before.
+func (p configParams) insert(g grammar, lines []string, at int) []string {
+	if g.goesOn == '\\' && at > 0 && strings.HasSuffix(lines[at-1], `\`) {
+		return slices.Insert(lines, at, "", p.line(g))
+	}
+	return slices.Insert(lines, at, p.line(g))
 }
 
 // createdParams: a file is there, with at most Mode; Apply makes it empty.

@@ -151,6 +151,9 @@ func mountApply(s *Subject, p mountParams) error {
 		return s.writeLines(fstab, append(lines, p.Create), 0o644)
 	}
 	f, pos := fstabFields(lines[at])
+	if len(p.lacks(f[3])) == 0 {
+		return nil
+	}
 	kept := slices.DeleteFunc(strings.Split(f[3], ","), func(o string) bool {
 		return slices.ContainsFunc(p.Options, func(w string) bool { return o == w || o != "defaults" && slices.Contains(opposite[w], o) })
 	})

@@ -69,7 +69,7 @@ func (s *Subject) pamStack(file string) (lines []string, stack []pamLine, err er
 		if len(w) < 3 || strings.HasPrefix(w[1], "[") != strings.HasSuffix(w[1], "]") {
 			return nil, nil, &refusal{file, i + 1, "is no line of a PAM stack: it needs type, control and module"}
 		}
-		stack = append(stack, pamLine{i, strings.TrimPrefix(w[0], "-"), w[1], w[2], w[3:]})
+		stack = append(stack, pamLine{i, strings.ToLower(strings.TrimPrefix(w[0], "-")), w[1], w[2], w[3:]})
 	}
 	return lines, stack, nil
 }
@@ -90,18 +90,22 @@ func (p pamParams) fits(l pamLine) bool {
 	return true
 }
 
-// lacking are the options that a line does not have, or has with another value; numbers may be larger.
+// lacking are the options that a line does not have, or has with another value; numbers may be larger. Of an option
+// that stands there twice the last counts, as for the modules.
 func (p pamParams) lacking(l pamLine) []string {
 	var out []string
 	for _, o := range p.Options {
 		name, want, hasValue := strings.Cut(o, "=")
-		ok := slices.ContainsFunc(l.options, func(have string) bool {
+		ok := false
+		for _, have := range l.options {
 			n, v, _ := strings.Cut(have, "=")
-			if n != name || !hasValue {
-				return have == o
+			switch {
+			case !hasValue:
+				ok = ok || have == o
+			case n == name:
+				ok = v == want || meets("at-least", want, nil, v)
 			}
-			return v == want || meets("at-least", want, nil, v)
-		})
+		}
 		if !ok {
 			out = append(out, o)
 		}
@@ -171,8 +175,10 @@ func pamApply(s *Subject, p pamParams) error {
 func withOptions(line string, options []string) string {
 	text, comment, has := strings.Cut(line, "#")
 	for _, o := range options {
-		name := regexp.QuoteMeta(option(o))
-		text = regexp.MustCompile(`\s`+name+`(=\S*)?(\s|$)`).ReplaceAllString(text, " ")
+		again := regexp.MustCompile(`\s` + regexp.QuoteMeta(option(o)) + `(=\S*)?(\s|$)`)
+		for again.MatchString(text) { // one that stands beside another shares its space
+			text = again.ReplaceAllString(text, " ")
+		}
 		text = strings.TrimRight(text, " \t") + " " + o
 	}
 	if has {

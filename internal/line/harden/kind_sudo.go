@@ -1,6 +1,7 @@
 package harden
 
 import (
+	"cmp"
 	"errors"
 	"path"
 	"strings"
@@ -39,7 +40,7 @@ func (s *Subject) sudoLines(file string, depth int, fn func(file string, line in
 	}
 	for i := 0; i < len(lines); i++ {
 		start, text := i, strings.TrimSpace(lines[i])
-		for strings.HasSuffix(text, `\`) {
+		for strings.HasSuffix(text, `\`) && !strings.HasPrefix(text, "#") { // a comment does not go on
 			if i++; i == len(lines) {
 				return &refusal{file, start + 1, "ends in a continuation without a next line"}
 			}
@@ -80,6 +81,26 @@ func (s *Subject) sudoIncludes(file, line string) []string {
 	return nil
 }
 
+// sudoItems splits the options of a Defaults line at commas outside of quotes, and ends it at a comment.
+func sudoItems(rest string) []string {
+	var out []string
+	quoted, from := false, 0
+	for i := 0; i < len(rest); i++ {
+		switch c := rest[i]; {
+		case c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '#':
+			return append(out, rest[from:i])
+		case c == ',':
+			out, from = append(out, rest[from:i]), i+1
+		}
+	}
+	return append(out, rest[from:])
+}
+
 // value is that of the last line without a scope that sets the option.
 func (p sudoParams) value(s *Subject) (string, string, error) {
 	value, at := p.Default, "default"
@@ -88,7 +109,7 @@ func (p sudoParams) value(s *Subject) (string, string, error) {
 		if !ok || rest == "" || rest[0] != ' ' && rest[0] != '\t' {
 			return
 		}
-		for item := range strings.SplitSeq(rest, ",") {
+		for _, item := range sudoItems(rest) {
 			name, v, set := strings.Cut(strings.TrimSpace(item), "=")
 			name = strings.TrimSpace(name)
 			where := found{file, line, ""}
@@ -105,6 +126,9 @@ func (p sudoParams) value(s *Subject) (string, string, error) {
 	return value, at, err
 }
 
+// holds compares a value; a flag without one is on.
+func (p sudoParams) holds(v string) bool { return meets(p.Accept, cmp.Or(p.Value, "on"), nil, v) }
+
 func sudoState(s *Subject, p sudoParams) (Observation, error) {
 	if !s.isFile(sudoers) {
 		return absent("sudo is not in the image"), nil
@@ -113,17 +137,14 @@ func sudoState(s *Subject, p sudoParams) (Observation, error) {
 	if err != nil {
 		return refused(err)
 	}
-	want := p.Value
-	if want == "" {
-		want = "on"
-	}
-	if meets(p.Accept, want, nil, v) {
+	if p.holds(v) {
 		return good(p.Name + " " + v + " at " + at), nil
 	}
 	return bad(strings.TrimSpace(p.Name+" "+v) + " at " + at), nil
 }
 
-// sudoApply adds a file that sudo reads last; where sudoers includes none, a line at its end.
+// sudoApply adds a line to a file that sudo reads after others; where sudoers does not include it, or sets the option
+// again behind the include, a line at the end of sudoers.
 func sudoApply(s *Subject, p sudoParams) error {
 	line := "Defaults " + p.Name
 	if p.Value != "" {
@@ -136,8 +157,13 @@ func sudoApply(s *Subject, p sudoParams) error {
 	}); err != nil {
 		return err
 	}
-	if !reads {
-		return s.addLine(sudoers, line, 0o440)
+	if reads {
+		if err := s.addLine(sudoDropIn, line, 0o440); err != nil {
+			return err
+		}
+		if v, _, err := p.value(s); err != nil || p.holds(v) {
+			return err
+		}
 	}
-	return s.addLine(sudoDropIn, line, 0o440)
+	return s.addLine(sudoers, line, 0o440)
 }

@@ -485,7 +485,7 @@ func sshdPath(p string) string {
 	return p
 }
 
-// sshdLine splits "Keyword value" and "Keyword=value"; a comment has no keyword.
+// sshdLine splits "Keyword value" and "Keyword=value", with quotes and a comment behind the value; a comment has no keyword.
 func sshdLine(line string) (keyword, value string) {
 	t := strings.TrimSpace(line)
 	if t == "" || strings.HasPrefix(t, "#") {
@@ -495,7 +495,26 @@ func sshdLine(line string) (keyword, value string) {
 	if i < 0 {
 		return t, ""
 	}
-	return t[:i], strings.TrimSpace(strings.TrimLeft(t[i:], " \t="))
+	return t[:i], sshdValue(strings.TrimLeft(t[i:], " \t="))
+}
+
+// sshdValue ends a value where a word begins with #, outside of quotes, and takes the quotes from a single word.
+func sshdValue(v string) string {
+	quoted := false
+	for i := range len(v) {
+		if v[i] == '"' {
+			quoted = !quoted
+		}
+		if v[i] == '#' && !quoted && (i == 0 || v[i-1] == ' ' || v[i-1] == '\t') {
+			v = v[:i]
+			break
+		}
+	}
+	v = strings.TrimSpace(v)
+	if len(v) > 1 && strings.HasPrefix(v, `"`) && strings.Index(v[1:], `"`) == len(v)-2 {
+		return v[1 : len(v)-1]
+	}
+	return v
 }
 
 func (p sshdParams) holds(v string) bool {
