@@ -73,6 +73,7 @@ type row struct{ objective, variant, program, before, after string }
 // TestProgramsJudgeTheObjectives violates every objective that a program can judge, in a real tree; the program must see
 // it. Then Apply, once for each place in the order of variants; the program must see that it holds.
 func TestProgramsJudgeTheObjectives(t *testing.T) {
+	t.Parallel()
 	start := time.Now()
 	lower := base(t)
 	t.Logf("the tree is there after %v", time.Since(start).Round(time.Millisecond))

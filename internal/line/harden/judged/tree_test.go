@@ -23,7 +23,7 @@ import (
 // packages are what the judges need beyond the smallest tree.
 var packages = []string{
 	"systemd-sysv", "openssh-server", "sudo", "auditd", "libpam-pwquality", "libpwquality-tools", "rsyslog", "cron", "chrony", "nftables",
-	"pamtester", "kmod", "procps", "libcap2-bin", "logrotate", "augeas-tools",
+	"pamtester", "cracklib-runtime", "kmod", "procps", "libcap2-bin", "logrotate", "augeas-tools",
 }
 
 // work is a tmpfs in a mount namespace of this program's own: it is gone with it, however it ends.
@@ -71,10 +71,18 @@ func missing(t testing.TB, why string) {
 	t.Skip(why)
 }
 
+// The tree is made once, by the test that asks first.
+var (
+	making sync.Mutex
+	made   bool
+)
+
 // base is a Debian tree from the machine's own archives. KILN_JUDGED_TREE may name one that was made before by
 // mmdebstrap --variant=minbase with the packages above; it is only read.
 func base(t testing.TB) string {
 	t.Helper()
+	making.Lock()
+	defer making.Unlock()
 	if os.Geteuid() != 0 {
 		missing(t, "needs root, to run programs of another tree")
 	}
@@ -92,6 +100,9 @@ func base(t testing.TB) string {
 		missing(t, err.Error())
 	}
 	dir := filepath.Join(work, "base")
+	if made {
+		return dir
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "mmdebstrap", "--quiet", "--variant=minbase", "--format=directory", "--include="+strings.Join(packages, ","),
@@ -103,6 +114,7 @@ func base(t testing.TB) string {
 		}
 		t.Fatalf("mmdebstrap: %v\n%s", err, out)
 	}
+	made = true
 	return dir
 }
 
