@@ -26,6 +26,8 @@ type Applicability struct {
 	Init    string `json:"init,omitempty" yaml:"init,omitempty"`
 	Package string `json:"package,omitempty" yaml:"package,omitempty"`
 	File    string `json:"file,omitempty" yaml:"file,omitempty"`
+	// Without are packages none of which may be present: of several programs for one purpose, another one is chosen.
+	Without []string `json:"without,omitempty" yaml:"without,omitempty"`
 }
 
 // Variant is one way to reach an objective: a kind with its parameters, or several that belong together.

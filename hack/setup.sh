@@ -5,7 +5,7 @@
 set -euo pipefail
 
 build="ca-certificates"
-test="$build e2fsprogs rpm gcc libc6-dev apt dpkg dpkg-dev xz-utils zstd uidmap gpg mmdebstrap debian-archive-keyring libxml2-utils openscap-scanner"
+test="$build nftables iptables e2fsprogs rpm gcc libc6-dev apt dpkg dpkg-dev xz-utils zstd uidmap gpg mmdebstrap debian-archive-keyring libxml2-utils openscap-scanner"
 e2e="$test skopeo podman crun runc jq faketime ssg-debderived lynis"
 
 case "${1:-}" in

@@ -247,6 +247,9 @@ func applies(p *kiln.Applicability) string {
 	if p.File != "" {
 		parts = append(parts, p.File+" exists")
 	}
+	if len(p.Without) > 0 {
+		parts = append(parts, "none of "+strings.Join(p.Without, ", ")+" is")
+	}
 	switch p.Init {
 	case "":
 	case "any":

@@ -424,6 +424,9 @@ func (s *Subject) outOfScope(c kiln.Control) string {
 	if p := c.Applies.Package; p != "" && !s.packages().has(p) {
 		return "package " + p + " is not in the image"
 	}
+	if i := slices.IndexFunc(c.Applies.Without, s.packages().has); i >= 0 {
+		return "package " + c.Applies.Without[i] + " is in the image, and takes its place"
+	}
 	return ""
 }
 

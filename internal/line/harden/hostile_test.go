@@ -59,6 +59,12 @@ func touches(set kiln.Setting) (files []string, why string) {
 		return []string{text("file")}, ""
 	case "apt-setting":
 		return []string{aptDropIn, "/etc/apt/apt.conf", "/etc/apt/apt.conf.d/site"}, ""
+	case "nftables":
+		return []string{nftMain}, ""
+	case "iptables":
+		return []string{rulesV4, rulesV6}, ""
+	case "ufw":
+		return []string{ufwRules, ufwRules6, ufwBefore, ufwBefore6}, ""
 	case "sshd":
 		return []string{sshdConfig, "/etc/ssh/sshd_config.d/site.conf"}, ""
 	case "key-value", "file-content", "line-present", "file-created":
@@ -191,7 +197,7 @@ var hostiles = map[string]func(t testing.TB, at, outside string){
 var refusing = []string{"link out", "link up and out", "link to nothing", "link to a link", "link out, of a directory", "FIFO", "socket", "directory"}
 
 // exclusive are objectives that exclude another one: together they are an error of whoever chose them.
-var exclusive = []string{"rsyslog-forwarded", "banner-dod", "time-timesyncd-enabled"}
+var exclusive = []string{"rsyslog-forwarded", "banner-dod", "time-timesyncd-enabled", "nftables-enabled"}
 
 // TestHostileFiles puts a hostile form in the place of files that kinds touch, and applies all objectives that touch them:
 // it ends, nothing outside of the tree changes, the form stays, and what cannot be had is said with the path. Each form

@@ -17,6 +17,9 @@ func machineKinds() []Kind {
 		define("audit-set-id", phaseModes, auditSetidState, auditSetidApply),
 		define("sudo-default", phaseContent, sudoState, sudoApply),
 		define("pam", phaseContent, pamState, pamApply),
+		define("iptables", phaseContent, iptablesState, iptablesApply),
+		define("ufw", phaseContent, ufwState, ufwApply),
+		define("nftables", phaseContent, nftablesState, nftablesApply),
 		define("apt-setting", phaseContent, aptState, aptApply),
 	}
 }

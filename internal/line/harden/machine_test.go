@@ -78,6 +78,15 @@ func broken(set kiln.Setting) []node {
 		return []node{f(strings.ReplaceAll(first("paths"), "*", "x"), "0644", "x\n")}
 	case "line-absent":
 		return []node{f(strings.ReplaceAll(first("paths"), "*", "x"), "0644", violating(text("match")))}
+	case "nftables":
+		if text("need") == "table" {
+			return []node{f("etc/nftables.conf", "0755", "#!/usr/sbin/nft -f\n# site\nflush ruleset\n")}
+		}
+		return []node{f("etc/nftables.conf", "0755", "#!/usr/sbin/nft -f\n# site\nflush ruleset\ntable inet filter {\n\tchain input {\n\t\ttype filter hook input priority 0; # all of it\n\t\ttcp dport 9 accept\n\t}\n}\n")}
+	case "iptables":
+		return []node{f("etc/iptables/rules.v4", "0640", "# site\n*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp --dport 9 -j ACCEPT\nCOMMIT\n")}
+	case "ufw":
+		return []node{f("etc/ufw/user.rules", "0640", "*filter\n:ufw-user-input - [0:0]\n### RULES ###\n\n### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in comment=6162\n-A ufw-user-input -p tcp --dport 22 -j ACCEPT\n\n### tuple ### allow tcp 9 0.0.0.0/0 any 0.0.0.0/0 in\n-A ufw-user-input -p tcp --dport 9 -j ACCEPT\n\n### END RULES ###\nCOMMIT\n")}
 	case "sshd":
 		return []node{f("etc/ssh/sshd_config", "0600", "# server\n"+text("keyword")+" "+wrongSSH(text("value"), p["remove"])+"\n")}
 	}
@@ -146,7 +155,7 @@ func TestEveryMachineVariantOnATree(t *testing.T) {
 func onlyReports(v kiln.Variant) bool {
 	return slices.ContainsFunc(v.Settings, func(s kiln.Setting) bool {
 		_, report := s.Params["report"]
-		return s.Kind == "packages-present" || s.Kind == "file-present" && len(v.Settings) == 1 || report || s.Kind == "mount" && s.Params["create"] == nil && s.Params["options"] == nil
+		return s.Kind == "packages-present" || s.Params["need"] == "asked" || s.Kind == "file-present" && len(v.Settings) == 1 || report || s.Kind == "mount" && s.Params["create"] == nil && s.Params["options"] == nil
 	})
 }
 
@@ -163,6 +172,9 @@ func runMachine(t *testing.T, k kiln.Control) {
 	}
 	if k.ID == "audit-privileged" {
 		nodes = append(nodes, f("usr/bin/mount", "4755", ""))
+	}
+	if k.Applies != nil && len(k.Applies.Without) > 0 {
+		nodes = instead(nodes, k.Applies)
 	}
 	dir := plant(t, debianWith(nodes...)...)
 	in := Input{Scope: "machine", Controls: []kiln.Control{k}, Profile: "test", Recipe: &kiln.Recipe{Name: "app"}, Lock: &kiln.Lock{Epoch: 1}, Now: time.Unix(1, 0)}
@@ -211,13 +223,21 @@ func without(nodes []node, v kiln.Variant) []node {
 	})
 }
 
+// instead takes packages away that exclude an objective, and adds the one that it is about.
+func instead(nodes []node, a *kiln.Applicability) []node {
+	nodes = slices.DeleteFunc(slices.Clone(nodes), func(n node) bool {
+		return n.path == "status" && slices.ContainsFunc(a.Without, func(p string) bool { return strings.HasPrefix(n.content, "Package: "+p+"\n") })
+	})
+	return append(nodes, node{path: "status", content: "Package: " + a.Package + "\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n"})
+}
+
 func keepsComments(t *testing.T, before, after map[string]string) {
 	t.Helper()
 	for p, text := range before {
 		now, there := after[p]
 		for line := range strings.Lines(text) {
 			at := strings.Index(line, "# ")
-			if at < 0 || !there || strings.HasPrefix(text, "0644 0:0 #!") {
+			if at < 0 || !there || strings.HasPrefix(line, ufwTupled) || strings.HasPrefix(text, "0644 0:0 #!") {
 				continue
 			}
 			if !strings.Contains(now, strings.TrimSpace(line[at:])) {
@@ -257,6 +277,19 @@ func TestMachineFilesThatAreRefused(t *testing.T) {
 		"drop-in is link":        {"config", map[string]any{"program": "journald", "key": "Compress", "value": "yes"}, l("etc/systemd/journald.conf.d/99-zz-kiln.conf", "/etc/hostname"), "symbolic link"},
 		"install line":           {"kernel-module", map[string]any{"name": "udf"}, f("etc/modprobe.d/x.conf", "0644", "install udf /bin/sh -c x\n"), "/etc/modprobe.d/x.conf:1"},
 		"site's own unit":        {"unit-masked", map[string]any{"names": []any{"x.service"}}, f("etc/systemd/system/x.service", "0644", "[Service]\n"), "site's own unit"},
+		"nft brace":              {"nftables", map[string]any{"need": "table"}, f("etc/nftables.conf", "0644", "# x\ntable inet x {\n chain y {\n }\n"), "/etc/nftables.conf:2"},
+		"nft statement":          {"nftables", map[string]any{"need": "table"}, f("etc/nftables.conf", "0644", "# x\nreplace rule a b c\n"), "/etc/nftables.conf:2"},
+		"nft quotation":          {"nftables", map[string]any{"need": "table"}, f("etc/nftables.conf", "0644", "# x\n\ninclude \"/etc/x\n"), "/etc/nftables.conf:3"},
+		"nft in a circle":        {"nftables", map[string]any{"need": "table"}, f("etc/nftables.conf", "0644", "include \"/etc/nft*.conf\"\ninclude \"/etc/nft*.conf\"\n"), "circle"},
+		"nft policy":             {"nftables", map[string]any{"need": "table"}, f("etc/nftables.conf", "0644", "table x {\nchain y {\npolicy $p;\n}\n}\n"), "/etc/nftables.conf:3"},
+		"nft rule without chain": {"nftables", map[string]any{"need": "table"}, f("etc/nftables.conf", "0644", "table x\nadd rule x y accept\n"), "/etc/nftables.conf:2"},
+		"nft missing include":    {"nftables", map[string]any{"need": "table"}, f("etc/nftables.conf", "0644", "include \"./site.nft\"\n"), "/etc/nftables.conf:1"},
+		"iptables outside":       {"iptables", map[string]any{"need": "loopback"}, f("etc/iptables/rules.v4", "0644", "# x\n-A INPUT -j DROP\n"), "/etc/iptables/rules.v4:2"},
+		"iptables without end":   {"iptables", map[string]any{"need": "loopback"}, f("etc/iptables/rules.v6", "0644", "*filter\n:INPUT DROP\n"), "/etc/iptables/rules.v6:2"},
+		"iptables quotation":     {"iptables", map[string]any{"need": "loopback"}, f("etc/iptables/rules.v4", "0644", "*filter\n-A INPUT -m comment --comment \"x\nCOMMIT\n"), "/etc/iptables/rules.v4:2"},
+		"ufw tuple":              {"ufw", map[string]any{"need": "loopback"}, f("etc/ufw/user.rules", "0640", "*filter\n### RULES ###\n### tuple ### allow tcp\nCOMMIT\n"), "/etc/ufw/user.rules:3"},
+		"ufw of somebody else":   {"ufw", map[string]any{"need": "loopback"}, f("etc/ufw/user.rules", "0640", "*filter\nCOMMIT\n"), "it is not ufw's"},
+		"ssh port":               {"ufw", map[string]any{"need": "served"}, f("etc/ssh/sshd_config", "0600", "# x\nPort ssh\n"), "/etc/ssh/sshd_config:2"},
 		"unit with a path":       {"unit-enabled", map[string]any{"names": []any{"x.service"}}, f("usr/lib/systemd/system/x.service", "0644", "[Install]\nWantedBy=../../../../evil\n"), "no unit"},
 	} {
 		t.Run(name, func(t *testing.T) {

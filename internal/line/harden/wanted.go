@@ -61,6 +61,9 @@ var wants = map[string]func(map[string]any) string{
 	"pam": want(func(p pamParams) string {
 		return p.File + ": " + strings.Join(append([]string{p.Type, p.Control, p.Module}, p.Options...), " ")
 	}),
+	"nftables":             want(func(p nftablesParams) string { return ruleWanted("nftables", p.Need, p.Hooks) }),
+	"iptables":             want(func(p iptablesParams) string { return ruleWanted("iptables", p.Need, p.Hooks) }),
+	"ufw":                  want(ufwWanted),
 	"packages-absent":      want(func(p packageParams) string { return "not installed: " + list(p.Packages) }),
 	"packages-present":     want(func(p presentPackages) string { return "installed: " + strings.Join(p.Packages, " or ") }),
 	"unit-masked":          want(func(p unitParams) string { return "masked: " + list(p.Names) }),
@@ -135,4 +138,31 @@ func ageWanted(p ageParams) string {
 		parts = append(parts, strconv.Itoa(p.Most)+" or less")
 	}
 	return p.Field + " days " + strings.Join(parts, ", ")
+}
+
+// ruleWanted says in words what the rules of a firewall must do.
+func ruleWanted(program, need string, hooks []string) string {
+	switch need {
+	case "default-deny":
+		return program + " drops what no rule accepts: " + list(hooks)
+	case "loopback":
+		return program + " takes the machine's own addresses from lo alone"
+	case "base-chains":
+		return program + " has chains at " + list(filterHooks)
+	case "served":
+		return program + " opens the ports of the recipe and SSH"
+	}
+	return program + " has a " + need
+}
+
+func ufwWanted(p ufwParams) string {
+	switch p.Need {
+	case "asked":
+		return "ufw opens no port but those of the recipe and SSH"
+	case "limited":
+		return "ufw limits connections to " + map[string]string{"": "every open port", "ssh": "SSH"}[p.Only]
+	case "outgoing":
+		return "ufw lets the machine reach " + list(p.Ports)
+	}
+	return ruleWanted("ufw", p.Need, nil)
 }

@@ -2,6 +2,7 @@ package harden
 
 import (
 	"fmt"
+	"slices"
 
 	"kiln"
 )
@@ -18,6 +19,9 @@ func Packages(controls []kiln.Control, has func(name string) bool) ([]string, er
 		before = len(names)
 		for _, c := range controls {
 			if c.Applies != nil && c.Applies.Package != "" && !there(c.Applies.Package) {
+				continue
+			}
+			if c.Applies != nil && slices.ContainsFunc(c.Applies.Without, there) {
 				continue
 			}
 			for _, set := range c.Variants[0].Settings {
