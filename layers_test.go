@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -98,6 +99,32 @@ func TestImportsPointDown(t *testing.T) {
 				t.Errorf("%s (layer %d) imports %s (layer %d)", p.ImportPath, from, imp, to)
 			}
 		}
+	}
+}
+
+// Whoever reads ARCHITECTURE.md finds every package of the ground in its table.
+func TestTheTableOfLayersNamesTheGround(t *testing.T) {
+	text, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, row, _ := strings.Cut(string(text), "| the ground | `internal/{")
+	row, _, ok := strings.Cut(row, "}`")
+	if !ok {
+		t.Fatal("ARCHITECTURE.md has no row of the ground")
+	}
+	named := strings.Split(row, ",")
+	var there []string
+	for _, p := range listPackages(t) {
+		if r, _ := rank(p.ImportPath); r != 2 || strings.HasSuffix(p.ImportPath, "test") {
+			continue
+		}
+		there = append(there, strings.TrimPrefix(p.ImportPath, "kiln/internal/"))
+	}
+	slices.Sort(named)
+	slices.Sort(there)
+	if !slices.Equal(named, there) {
+		t.Errorf("ARCHITECTURE.md has the ground\n%v, there is\n%v", named, there)
 	}
 }
 
