@@ -29,7 +29,8 @@ var data embed.FS
 // DefaultProfile is used where a recipe names none.
 const DefaultProfile = "container-baseline"
 
-// Catalogue is the checked content of this package.
+// Catalogue is the checked content of this package. Objectives that it returns share their variants, parameters and references
+// with it and with every other caller: whoever wants to change one makes a copy first.
 type Catalogue struct {
 	objectives map[string]kiln.Control
 	joint      map[string]string // objective to the variant that meets every profile's choice
@@ -364,9 +365,6 @@ func (c *Catalogue) content() any {
 
 // Digest identifies the catalogue's content.
 func (c *Catalogue) Digest() kiln.Digest { return c.digest() }
-
-// Benchmarks returns what references point at, sorted by key.
-func (c *Catalogue) Benchmarks() []Benchmark { return slices.Clone(c.benchmarks) }
 
 // Benchmark returns the benchmark with that key or name.
 func (c *Catalogue) Benchmark(word string) (Benchmark, error) {

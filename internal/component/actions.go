@@ -89,15 +89,6 @@ func Actions() []string {
 	return names
 }
 
-// Refused returns the names of the actions that are refused, with the reason.
-func Refused() map[string]string {
-	out := map[string]string{}
-	for name, why := range refused {
-		out[name] = why[0]
-	}
-	return out
-}
-
 // action checks a step's action and inputs as far as they can be known now.
 func (r *reader) action(path string, n *strictyaml.Node, s *Step) {
 	at := n

@@ -10,7 +10,6 @@ package component
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -101,22 +100,6 @@ var (
 	stepForm      = regexp.MustCompile(`^[A-Za-z0-9_ -]{1,128}$`)
 	delimiterForm = ".,;:\n\t -_"
 )
-
-// Load reads the document in a file.
-func Load(file string) (*Document, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading component: %w", err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > strictyaml.MaxSize {
-		return nil, fmt.Errorf("reading component %s: it is no regular file of at most %d KiB", file, strictyaml.MaxSize>>10)
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading component: %w", err)
-	}
-	return Parse(data, file)
-}
 
 // Parse reads a document and checks everything that can be known before it
 // runs: fields, actions, their inputs, references, loops and conditions.

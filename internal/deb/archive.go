@@ -189,15 +189,6 @@ func addControl(files map[string][]byte, h *tar.Header, body io.Reader) error {
 	return nil
 }
 
-// Package returns the parsed control file.
-func (a *Archive) Package() (*Package, error) {
-	files, err := a.Control()
-	if err != nil {
-		return nil, err
-	}
-	return ParsePackage(files["control"])
-}
-
 // Data returns the unpacked data.tar stream. It ends with ErrTooLarge when it
 // unpacks to far more than its packed size allows (64 MiB plus 250 times that,
 // at most 16 GiB).

@@ -24,12 +24,6 @@ func CompareVersions(a, b string) int {
 	return comparePart(ra, rb)
 }
 
-// UpstreamVersion returns the part of a version between its epoch and its Debian revision.
-func UpstreamVersion(v string) string {
-	_, upstream, _ := splitVersion(v)
-	return upstream
-}
-
 func splitVersion(v string) (epoch, upstream, revision string) {
 	if i := strings.IndexByte(v, ':'); i >= 0 {
 		epoch, v = v[:i], v[i+1:]

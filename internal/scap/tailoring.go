@@ -73,9 +73,6 @@ func ReadTailoring(r io.Reader) (*Tailoring, error) {
 	return t, nil
 }
 
-// ReadTailoringFile reads the file at path by [ReadTailoring].
-func ReadTailoringFile(path string) (*Tailoring, error) { return readFile(path, ReadTailoring) }
-
 // Profile returns the profile with that id or the id's last part; the only one where id is empty.
 func (t *Tailoring) Profile(id string) (*Profile, error) {
 	var known []string

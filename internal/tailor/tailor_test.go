@@ -1,6 +1,7 @@
 package tailor
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -116,6 +117,10 @@ func TestTailoringChangesTheProfile(t *testing.T) {
 <set-value idref="VALUE:var_unheard_of">1</set-value>
 <refine-rule idref="RULE:sshd_disable_empty_passwords" severity="low"/>
 <refine-rule idref="RULE:sshd_set_max_sessions" severity="high"/>`)
+	before, err := c.Export()
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, err := Choose(c, kiln.Hardening{Tailoring: "t.xml"}, files(map[string]string{"t.xml": text}))
 	if err != nil {
 		t.Fatal(err)
@@ -132,6 +137,9 @@ func TestTailoringChangesTheProfile(t *testing.T) {
 	}
 	if got := fmt.Sprint(s.LeftOut); got != "map[ssh-auth-tries:left out by tailoring t.xml]" {
 		t.Errorf("left out: %s", got)
+	}
+	if after, err := c.Export(); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the catalogue itself was changed: %v", err)
 	}
 	got := strings.Join(s.Notes, "\n")
 	want := `tailoring gives sshd_disable_empty_passwords severity low; objective ssh-empty-passwords stays high: waive it, with owner, reason and expiry
