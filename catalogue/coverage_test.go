@@ -6,21 +6,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"kiln/internal/testneeds"
 )
 
 // facts returns the rows of a table of the data folder by the names of its columns.
 func facts(t *testing.T, name string) []map[string]string {
 	t.Helper()
-	dir := os.Getenv("KILN_SHARED")
-	if dir == "" {
-		dir = "../../shared"
-	}
-	f, err := os.Open(dir + "/facts/" + name)
+	f, err := os.Open(testneeds.Shared(t, "facts", name))
 	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skipf("the facts are not here: %v", err)
+		t.Fatal(err)
 	}
 	defer f.Close()
 	rows, err := csv.NewReader(f).ReadAll()

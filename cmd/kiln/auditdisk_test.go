@@ -7,16 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// missing skips a test that needs something of the machine; in CI it must be there.
-func missing(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
+	"kiln/internal/testneeds"
+)
 
 // filesystem makes an ext4 image of files.
 func filesystem(t *testing.T, files map[string]string) []byte {
@@ -59,13 +52,13 @@ func partitioned(parts ...[]byte) []byte {
 
 func TestAuditOfADiskImage(t *testing.T) {
 	if os.Geteuid() != 0 {
-		missing(t, "mounting needs root")
+		testneeds.Missing(t, "mounting needs root")
 	}
 	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
-		missing(t, "mkfs.ext4 is not installed")
+		testneeds.Missing(t, "mkfs.ext4 is not installed")
 	}
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		missing(t, "there are no loop devices")
+		testneeds.Missing(t, "there are no loop devices")
 	}
 	root := filesystem(t, map[string]string{
 		"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "etc/os-release": "ID=debian\nVERSION_ID=12\n",

@@ -15,6 +15,7 @@ import (
 	"kiln"
 	"kiln/internal/pgp/pgptest"
 	"kiln/internal/testarchive"
+	"kiln/internal/testneeds"
 )
 
 // bare is a program with keys and nothing else in its state directory.
@@ -297,13 +298,7 @@ func refusesPackage(t *testing.T, evil testarchive.Package, outside string, code
 // needRoot skips where no tree can be made.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("needs root")
-	}
-	t.Skip("needs root")
+	testneeds.Root(t, "make a tree")
 }
 
 // What its author must mend is misuse, found before any work.

@@ -22,6 +22,7 @@ import (
 	"kiln"
 	"kiln/catalogue"
 	"kiln/internal/assess"
+	"kiln/internal/testneeds"
 )
 
 // states in turn, so that every form meets each of them.
@@ -100,23 +101,6 @@ func write(t testing.TB, format string, a *assess.Assessment) []byte {
 	return out.Bytes()
 }
 
-// shared returns a file of the data folder beside the repository.
-func shared(t *testing.T, name ...string) string {
-	t.Helper()
-	dir := os.Getenv("KILN_SHARED")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared")
-	}
-	path := filepath.Join(append([]string{dir}, name...)...)
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("the data folder is missing: %v", err)
-		}
-		t.Skipf("the data folder is not here: %v", err)
-	}
-	return path
-}
-
 // compiled are the schemas that were read already; the tests here do not run side by side.
 var compiled = map[string]*jsonschema.Schema{}
 
@@ -139,7 +123,7 @@ func checkSchema(t *testing.T, schema string, text []byte) {
 
 func compile(t *testing.T, name string) *jsonschema.Schema {
 	t.Helper()
-	file, err := os.Open(shared(t, "schemas", name))
+	file, err := os.Open(testneeds.Shared(t, "schemas", name))
 	if err != nil {
 		t.Fatal(err)
 	}

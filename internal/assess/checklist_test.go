@@ -16,6 +16,7 @@ import (
 
 	"kiln"
 	"kiln/internal/assess"
+	"kiln/internal/testneeds"
 )
 
 // node is an XML element with its children in order.
@@ -442,7 +443,7 @@ func (failing) Read([]byte) (int, error) { return 0, errBroken }
 
 // The identifiers that are built in are those of the data folder.
 func TestKnownRulesAreThoseOfTheData(t *testing.T) {
-	file, err := os.Open(shared(t, "facts", "controls.csv"))
+	file, err := os.Open(testneeds.Shared(t, "facts", "controls.csv"))
 	if err != nil {
 		t.Fatal(err)
 	}

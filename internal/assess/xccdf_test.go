@@ -11,6 +11,7 @@ import (
 
 	"kiln"
 	"kiln/internal/assess"
+	"kiln/internal/testneeds"
 )
 
 // oscap runs the OpenSCAP program on a text and expects it to accept it.
@@ -23,13 +24,7 @@ func oscap(t *testing.T, text []byte, args ...string) {
 
 func runOscap(t *testing.T, text []byte, args ...string) (string, error) {
 	t.Helper()
-	program, err := exec.LookPath("oscap")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("oscap is missing: install Debian's openscap-scanner")
-		}
-		t.Skip("oscap is not installed (Debian's openscap-scanner)")
-	}
+	program := testneeds.Program(t, "oscap", "openscap-scanner")
 	file := filepath.Join(t.TempDir(), "document.xml")
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
@@ -140,12 +135,9 @@ func TestXCCDFOfStrangersIsAccepted(t *testing.T) {
 func validateXCCDFSchema(t *testing.T, text []byte) {
 	t.Helper()
 	const schema = "/usr/share/openscap/schemas/xccdf/1.2/xccdf_1.2.xsd"
-	lint, err := exec.LookPath("xmllint")
-	if _, serr := os.Stat(schema); err != nil || serr != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("xmllint or OpenSCAP's schemas are missing: install Debian's libxml2-utils and openscap-common")
-		}
-		t.Skip("xmllint or OpenSCAP's schemas are not installed")
+	lint := testneeds.Program(t, "xmllint", "libxml2-utils")
+	if _, err := os.Stat(schema); err != nil {
+		testneeds.Missing(t, "OpenSCAP's schemas are not installed: they come with the package openscap-common")
 	}
 	file := filepath.Join(t.TempDir(), "document.xml")
 	if err := os.WriteFile(file, text, 0o600); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"kiln/internal/pkgdb"
 	"kiln/internal/pkgdb/pkgdbtest"
+	"kiln/internal/testneeds"
 )
 
 func must(t testing.TB, err error) {
@@ -136,12 +137,7 @@ func TestDamagedDatabasesAreErrors(t *testing.T) {
 // TestWhatRPMItselfWrote: a database made by the program, in the form that Debian's version of it writes.
 func TestWhatRPMItselfWrote(t *testing.T) {
 	for _, program := range []string{"rpm", "rpmbuild"} {
-		if _, err := exec.LookPath(program); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
+		testneeds.Program(t, program, "rpm")
 	}
 	dir := t.TempDir()
 	spec := filepath.Join(dir, "made.spec")

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"kiln"
+	"kiln/internal/testneeds"
 )
 
 const ns = `xmlns="http://checklists.nist.gov/xccdf/1.2"`
@@ -262,12 +262,7 @@ only us:  [o-alone] they "" we "unknown"`
 // program skips, or fails with CI=true, where OpenSCAP is not installed.
 func program(t *testing.T) {
 	t.Helper()
-	if _, err := exec.LookPath("oscap"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("oscap is not installed: apt install openscap-scanner")
-		}
-		t.Skip("oscap is not installed")
-	}
+	testneeds.Program(t, "oscap", "openscap-scanner")
 }
 
 func write(t *testing.T, path, text string) {

@@ -14,6 +14,7 @@ import (
 
 	"kiln"
 	"kiln/catalogue"
+	"kiln/internal/testneeds"
 	"kiln/internal/tree"
 
 	"golang.org/x/sys/unix"
@@ -34,13 +35,7 @@ func (n node) of(owner string) node { n.owner = owner; return n }
 // needRoot skips a test that gives files to other users.
 func needRoot(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("needs root, to give files to other users")
-	}
-	t.Skip("needs root, to give files to other users")
+	testneeds.Root(t, "give files to other users")
 }
 
 // plant makes a tree of nodes; later ones replace earlier ones of the same path.

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"kiln/catalogue"
 	"kiln/internal/image"
 	"kiln/internal/line/harden"
+	"kiln/internal/testneeds"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
@@ -116,12 +116,7 @@ func audited(t testing.TB, l *image.Layout, desc ocispec.Descriptor, ids ...stri
 
 // TestAnImageInALayoutIsJudgedByAllItsLayers: what the tree no longer shows is found in the layers, however they are packed.
 func TestAnImageInALayoutIsJudgedByAllItsLayers(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root, to unpack an image")
-		}
-		t.Skip("needs root, to unpack an image")
-	}
+	testneeds.Root(t, "unpack an image")
 	token := "ghp_" + strings.Repeat("aB3dE5gH7j", 4)
 	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}}
 	config.Config.User = "root"

@@ -14,23 +14,13 @@ import (
 
 	"kiln"
 	"kiln/internal/line/scan"
+	"kiln/internal/testneeds"
 )
 
 // sharedSchemas returns the folder of published schemas; a test without it is skipped, or fails where CI is true.
 func sharedSchemas(t *testing.T) string {
 	t.Helper()
-	base := os.Getenv("KILN_SHARED")
-	if base == "" {
-		base = filepath.Join("..", "..", "..", "..", "shared")
-	}
-	dir := filepath.Join(base, "schemas")
-	if _, err := os.Stat(dir); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("no schemas to check against: %v; set KILN_SHARED", err)
-		}
-		t.Skipf("no schemas to check against: %v; set KILN_SHARED", err)
-	}
-	return dir
+	return testneeds.Shared(t, "schemas")
 }
 
 type schemas struct{ cyclonedx, spdx *jsonschema.Schema }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kiln/internal/sandbox"
+	"kiln/internal/testneeds"
 )
 
 // packages are what the judges need beyond the smallest tree.
@@ -63,14 +64,6 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func missing(t testing.TB, why string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal("in CI this must run: " + why)
-	}
-	t.Skip(why)
-}
-
 // The tree is made once, by the test that asks first.
 var (
 	making sync.Mutex
@@ -84,20 +77,20 @@ func base(t testing.TB) string {
 	making.Lock()
 	defer making.Unlock()
 	if os.Geteuid() != 0 {
-		missing(t, "needs root, to run programs of another tree")
+		testneeds.Missing(t, "needs root, to run programs of another tree")
 	}
 	if err := sandbox.Supported(); err != nil {
-		missing(t, err.Error())
+		testneeds.Missing(t, err.Error())
 	}
 	if dir := os.Getenv("KILN_JUDGED_TREE"); dir != "" {
 		return dir
 	}
 	if _, err := exec.LookPath("mmdebstrap"); err != nil {
-		missing(t, "mmdebstrap is not installed")
+		testneeds.Missing(t, "mmdebstrap is not installed")
 	}
 	release, err := codename()
 	if err != nil {
-		missing(t, err.Error())
+		testneeds.Missing(t, err.Error())
 	}
 	dir := filepath.Join(work, "base")
 	if made {
@@ -110,7 +103,7 @@ func base(t testing.TB) string {
 	cmd.Env = append(os.Environ(), "TMPDIR="+work)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if strings.Contains(string(out), "apt-get update") || errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			missing(t, fmt.Sprintf("the machine's archives give no tree: %v\n%s", err, out))
+			testneeds.Missing(t, fmt.Sprintf("the machine's archives give no tree: %v\n%s", err, out))
 		}
 		t.Fatalf("mmdebstrap: %v\n%s", err, out)
 	}
@@ -153,7 +146,7 @@ func fork(t testing.TB, name string, layers ...string) *room {
 	f, err := sandbox.NewFork(filepath.Join(work, name), layers...)
 	must(t, err)
 	if f.Copied != "" {
-		missing(t, "no overlay can be mounted here: "+f.Copied)
+		testneeds.Missing(t, "no overlay can be mounted here: "+f.Copied)
 	}
 	t.Cleanup(func() {
 		if err := f.Close(); err != nil {
