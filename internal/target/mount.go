@@ -207,6 +207,9 @@ func (t *Target) assemble(list []partition, places map[int]string) error {
 		for lines.Scan() {
 			t.fstabLine(strings.Fields(lines.Text()), list, places, used)
 		}
+		if err := lines.Err(); err != nil {
+			t.Notes = append(t.Notes, "reading its fstab: "+err.Error())
+		}
 	}
 	for _, p := range list {
 		if dir := places[p.number]; dir != "" && !used[dir] && !strings.HasPrefix(t.Dir+"/", dir+"/") {

@@ -1,34 +1,39 @@
 package harden
 
 import (
-	"io"
-	"os"
+	"errors"
+	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"kiln"
 	"kiln/internal/mountinfo"
+	"kiln/internal/smallfile"
 )
 
 // kernel is what the running system's kernel says of itself in its proc file
-// system, whose directory this is: an audit of the machine it runs on judges
-// what is in effect as well as what is configured. Empty for a tree at rest.
-type kernel string
+// system: an audit of the machine it runs on judges what is in effect as well as
+// what is configured. Dir is empty for a tree at rest. What is there and cannot
+// be read is noted, so that no objective holds by what is configured alone.
+type kernel struct {
+	dir   string
+	sight *sight
+}
 
 // maxProc bounds a file of proc.
 const maxProc = 4 << 20
 
-func (k kernel) read(name string) (string, bool) {
-	if k == "" {
+// read returns a file of proc; known is false where there is none.
+func (k kernel) read(name string) (text string, known bool) {
+	if k.dir == "" {
 		return "", false
 	}
-	f, err := os.Open(filepath.Join(string(k), name))
-	if err != nil {
-		return "", false
+	data, err := smallfile.Read(filepath.Join(k.dir, name), maxProc)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		k.sight.failed(fmt.Errorf("what is in effect: %w", err))
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxProc))
 	return strings.TrimRight(string(data), "\n"), err == nil
 }
 

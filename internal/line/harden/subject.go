@@ -98,7 +98,7 @@ func (s *Subject) take(in Input) {
 		s.epoch = s.lock.Epoch
 	}
 	s.layerList, s.looked = in.Layers, map[*tree.Entry]*trace{}
-	s.kernel = kernel(in.Proc)
+	s.kernel = kernel{in.Proc, s.sight}
 }
 
 func (s *Subject) scan(dir string) error {
