@@ -135,8 +135,11 @@ const (
 	maxErrors = 16 << 10
 )
 
-// execute runs the program beside an empty apt configuration: a docker-clean of
-// this machine would void every check of a package without a word. It keeps this
+// aptAlone is an apt configuration that keeps this machine's own from being read after it: a docker-clean there takes
+// the cache away without which the program finds no package at all, and does not say so.
+const aptAlone = "Dir::Etc::parts \"/dev/null\";\nDir::Etc::main \"/dev/null\";\n"
+
+// execute runs the program beside this machine's apt configuration. It keeps this
 // network name space, since a probe fails without one.
 func (e Evaluation) execute(ctx context.Context, program string, args []string) error {
 	timeout := e.Timeout
@@ -146,7 +149,7 @@ func (e Evaluation) execute(ctx context.Context, program string, args []string) 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	apt := filepath.Join(e.Work, "apt.conf")
-	if err := os.WriteFile(apt, nil, 0o600); err != nil {
+	if err := os.WriteFile(apt, []byte(aptAlone), 0o600); err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, program, args...)

@@ -346,3 +346,18 @@ func TestTextsComeFromEveryForm(t *testing.T) {
 		}
 	}
 }
+
+func TestThePackagesOfATreeAreSeen(t *testing.T) {
+	shell, err := exec.LookPath("apt-config")
+	if err != nil {
+		t.Skip("apt is not installed")
+	}
+	alone := filepath.Join(t.TempDir(), "apt.conf")
+	write(t, alone, aptAlone)
+	cmd := exec.Command(shell, "shell", "CACHE", "Dir::Cache::pkgcache", "INVOKE", "DPkg::Post-Invoke::")
+	cmd.Env = append(os.Environ(), "APT_CONFIG="+alone)
+	out, err := cmd.CombinedOutput()
+	if err != nil || string(out) != "CACHE='pkgcache.bin'\n" {
+		t.Errorf("this machine's apt configuration is still read, or the cache is off: %v\n%s", err, out)
+	}
+}
