@@ -15,6 +15,7 @@ type grammar struct {
 	dirs    []string // drop-in directories, those that hide others first
 	first   bool     // drop-ins are read before main, so that main wins
 	dropIn  string   // where Apply writes; empty: in main
+	both    bool     // Apply writes main too where it is there, since some auditors read nothing else
 	section string   // the only section that counts; empty: the file has none
 	equals  string   // between key and value, as Apply writes it; a word alone is a key without value
 	fold    bool     // keys in any case
@@ -36,9 +37,14 @@ func systemdConf(name, section, needs string) grammar {
 	}
 }
 
+func inBoth(g grammar) grammar {
+	g.both = true
+	return g
+}
+
 // grammars are the programs that the config kind knows.
 var grammars = map[string]grammar{
-	"journald":       systemdConf("journald.conf", "Journal", "systemd"),
+	"journald":       inBoth(systemdConf("journald.conf", "Journal", "systemd")),
 	"coredump":       systemdConf("coredump.conf", "Coredump", "systemd-coredump"),
 	"timesyncd":      systemdConf("timesyncd.conf", "Time", "systemd-timesyncd"),
 	"systemd":        systemdConf("system.conf", "Manager", "systemd"),
@@ -270,7 +276,7 @@ func configApply(s *Subject, p configParams) error {
 		if len(all) == 0 {
 			return &refusal{g.dropIn, 0, "is not read: its directory is none"}
 		}
-		if last := all[len(all)-1]; last.file == clean(g.dropIn) || last.file != clean(g.main) {
+		if last := all[len(all)-1]; last.file != clean(g.main) && !(g.both && s.lookup(g.main) != nil) {
 			return nil
 		}
 	}

@@ -16,7 +16,8 @@ type pamParams struct {
 	Module  string   `json:"module"`
 	Control string   `json:"control"`
 	Options []string `json:"options"`
-	// Place is where a new line goes: first, last, or before or after the line of pam_unix.so.
+	// Place is where a new line goes: first, last, before or after the line of pam_unix.so, or after the line of
+	// pam_faillock.so with authfail, which ends a stack that went wrong.
 	Place string `json:"place"`
 	// Change only sets options of lines that are there; without such a line the objective is not met.
 	Change bool   `json:"change"`
@@ -30,8 +31,8 @@ func (p pamParams) check() error {
 	if !strings.HasSuffix(p.Module, ".so") || p.Change == (p.Control != "") || p.Change && p.Remedy == "" {
 		return errors.New("module is a .so; a new line needs control, change needs remedy")
 	}
-	if !p.Change && !slices.Contains([]string{"first", "last", "before-unix", "after-unix"}, p.Place) {
-		return errors.New("place is first, last, before-unix or after-unix")
+	if !p.Change && !slices.Contains([]string{"first", "last", "before-unix", "after-unix", "after-authfail"}, p.Place) {
+		return errors.New("place is first, last, before-unix, after-unix or after-authfail")
 	}
 	if err := oneLine(append([]string{p.Control, p.Module}, p.Options...)...); err != nil {
 		return err
@@ -150,6 +151,13 @@ func unixAt(stack []pamLine, kind string) int {
 	return slices.IndexFunc(stack, func(l pamLine) bool { return l.kind == kind && l.module == "pam_unix.so" })
 }
 
+// authfailAt is where a failed password ends the stack. What lets people in may stand after it only.
+func authfailAt(stack []pamLine, kind string) int {
+	return slices.IndexFunc(stack, func(l pamLine) bool {
+		return l.kind == kind && l.module == "pam_faillock.so" && l.control == "[default=die]" && slices.Contains(l.options, "authfail")
+	})
+}
+
 func pamApply(s *Subject, p pamParams) error {
 	lines, stack, err := s.pamStack(p.File)
 	if err != nil {
@@ -166,6 +174,9 @@ func pamApply(s *Subject, p pamParams) error {
 		}
 	}
 	if !changed {
+		if p.Place == "after-authfail" && authfailAt(stack, p.Type) < unixAt(stack, p.Type) {
+			return &refusal{p.File, 0, "has no line [default=die] pam_faillock.so authfail after pam_unix.so, and without it a wrong password would be let in"}
+		}
 		lines = p.insert(lines, stack)
 	}
 	return s.writeLines(p.File, lines, 0o644)
@@ -212,6 +223,8 @@ func (p pamParams) position(same []pamLine) int {
 		return unixAt(same, p.Type)
 	case "after-unix":
 		return unixAt(same, p.Type) + 1
+	case "after-authfail":
+		return authfailAt(same, p.Type) + 1
 	}
 	return len(same)
 }

@@ -357,11 +357,17 @@ func TestMachineSettingsByLine(t *testing.T) {
 				"etc/security/pwquality.conf": "0644 0:0 # q\nminlen = 14\n",
 			},
 		},
-		"journald takes a drop-in": {
+		"success is told after what ends failures only": {
+			"pam",
+			map[string]any{"file": "/etc/pam.d/common-auth", "type": "auth", "module": "pam_faillock.so", "control": "sufficient", "options": []any{"authsucc"}, "place": "after-authfail"},
+			[]node{f("etc/pam.d/common-auth", "0644", "auth [success=2 default=ignore] pam_unix.so nullok\nauth [default=die] pam_faillock.so authfail\nauth requisite pam_deny.so\nauth required pam_permit.so\n")},
+			map[string]string{"etc/pam.d/common-auth": "0644 0:0 auth [success=3 default=ignore] pam_unix.so nullok\nauth [default=die] pam_faillock.so authfail\nauth sufficient pam_faillock.so authsucc\nauth requisite pam_deny.so\nauth required pam_permit.so\n"},
+		},
+		"journald takes a drop-in, and its own file": {
 			"config",
 			map[string]any{"program": "journald", "key": "Storage", "value": "persistent"},
 			[]node{f("etc/systemd/journald.conf", "0644", "[Journal]\nStorage=auto\n")},
-			map[string]string{"etc/systemd/journald.conf.d": "0755 0:0", "etc/systemd/journald.conf.d/99-zz-kiln.conf": "0644 0:0 # Hardening; made by kiln.\n[Journal]\nStorage=persistent\n"},
+			map[string]string{"etc/systemd/journald.conf.d": "0755 0:0", "etc/systemd/journald.conf.d/99-zz-kiln.conf": "0644 0:0 # Hardening; made by kiln.\n[Journal]\nStorage=persistent\n", "etc/systemd/journald.conf": "0644 0:0 [Journal]\nStorage=persistent\n"},
 		},
 		"a wider audit rule counts": {"audit-rules", map[string]any{"rules": []any{"-w /etc/passwd -p wa", "-a always,exit -F arch=b64 -S chmod -F auid>=1000 -F auid!=unset -k y"}}, []node{
 			f("etc/audit/rules.d/x.rules", "0640", "-a always,exit -F path=/etc/passwd -F perm=rwa -k id\n-a exit,always -F arch=b64 -S fchmod,chmod -F auid>=1000 -F auid!=4294967295 -k x\n"),
