@@ -79,7 +79,7 @@ var answers = map[string]answer{
 	"53-ptrace1-strace":      {objective: "kernel-trace-scope", instead: leaveOut},
 	"54-sctp-mod":            {objective: "module-sctp", instead: leaveOut},
 	"55-audit-immutable":     {objective: "audit-immutable", instead: bySetup},
-	"56-nft-drop":            {objective: "firewall-deny-incoming", instead: "which ports are open is for the recipe to say"},
+	"56-nft-drop":            {objective: "nftables-default-deny", instead: "which ports are open is for the recipe to say"},
 	"57-udf-mod":             {objective: "module-udf", instead: leaveOut},
 	"58-suiddump-core":       {objective: "kernel-core-dumps", instead: leaveOut},
 	"59-dmesg-restrict":      {objective: "kernel-messages", instead: refused},

@@ -101,7 +101,7 @@ func TestUnionRefuses(t *testing.T) {
 // both, or the strictest of them does, which a reader of the list has checked.
 func TestDifferentBeginningsAreOrdered(t *testing.T) {
 	c, begins := everything(t)
-	stricter := strings.Fields(`audit-attributes/root-too audit-deletions/all audit-disk-full/cis audit-log-mode/stig audit-modules/cis audit-refused/stig firewall-installed/ufw
+	stricter := strings.Fields(`audit-attributes/root-too audit-deletions/all audit-disk-full/cis audit-log-mode/stig audit-modules/cis audit-refused/stig desktop-idle/stig-24 desktop-lock-delay/stig firewall-installed/ufw
 lockout-attempts/stig lockout-time/stig login-inactive/stig login-max-days/stig login-umask/stig password-difference/stig password-length/stig shell-timeout/stig`)
 	cis, err := c.Profile("cis-l2")
 	if err != nil {

@@ -59,6 +59,13 @@ func touches(set kiln.Setting) (files []string, why string) {
 		return []string{text("file")}, ""
 	case "apt-setting":
 		return []string{aptDropIn, "/etc/apt/apt.conf", "/etc/apt/apt.conf.d/site"}, ""
+	case "dconf":
+		dir := "/etc/dconf/db/" + text("database") + ".d"
+		return []string{dir + "/99-zz-kiln", dir + "/locks/99-zz-kiln", dir + "/10-site", "/etc/dconf/profile/user"}, ""
+	case "own-unit":
+		return []string{"/etc/systemd/system/" + text("name")}, ""
+	case "log-owners":
+		return nil, "looks at owners of whatever logs there are"
 	case "nftables":
 		return []string{nftMain}, ""
 	case "iptables":

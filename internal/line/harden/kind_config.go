@@ -61,6 +61,8 @@ var grammars = map[string]grammar{
 	"apport":     {main: "/etc/default/apport", equals: "=", needs: "apport", mode: 0o644, shell: true, goesOn: '\\'},
 	"ufw":        {main: "/etc/ufw/ufw.conf", equals: "=", needs: "ufw", mode: 0o644, shell: true, goesOn: '\\'},
 	"ufw-policy": {main: "/etc/default/ufw", equals: "=", needs: "ufw", mode: 0o644, shell: true, goesOn: '\\'},
+	"gdm-daemon": {main: "/etc/gdm3/daemon.conf", section: "xdmcp", equals: "=", needs: "gdm3", mode: 0o644}, // Debian
+	"gdm-custom": {main: "/etc/gdm3/custom.conf", section: "xdmcp", equals: "=", needs: "gdm3", mode: 0o644}, // Ubuntu
 	"postfix":    {main: "/etc/postfix/main.cf", equals: " = ", needs: "postfix", mode: 0o644, goesOn: ' '},
 	"ssh":        {main: "/etc/ssh/ssh_config", equals: " ", fold: true, needs: "openssh-client", mode: 0o644, words: true},
 }

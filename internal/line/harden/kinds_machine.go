@@ -20,6 +20,9 @@ func machineKinds() []Kind {
 		define("iptables", phaseContent, iptablesState, iptablesApply),
 		define("ufw", phaseContent, ufwState, ufwApply),
 		define("nftables", phaseContent, nftablesState, nftablesApply),
+		define("dconf", phaseContent, dconfState, dconfApply),
+		define("own-unit", phaseContent, ownUnitState, ownUnitApply),
+		define("log-owners", phaseModes, logOwnersState, logOwnersApply),
 		define("apt-setting", phaseContent, aptState, aptApply),
 	}
 }

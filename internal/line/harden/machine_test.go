@@ -78,6 +78,11 @@ func broken(set kiln.Setting) []node {
 		return []node{f(strings.ReplaceAll(first("paths"), "*", "x"), "0644", "x\n")}
 	case "line-absent":
 		return []node{f(strings.ReplaceAll(first("paths"), "*", "x"), "0644", violating(text("match")))}
+	case "dconf":
+		key := text("key")
+		return []node{f("usr/bin/dconf", "0755", ""), f("etc/dconf/db/"+text("database")+".d/10-site", "0644", "# site\n["+strings.TrimPrefix(path.Dir(key), "/")+"]\n"+path.Base(key)+"=''\n")}
+	case "log-owners":
+		return []node{f("var/log/site.log", "0640", "x\n").of("33:33")}
 	case "nftables":
 		if text("need") == "table" {
 			return []node{f("etc/nftables.conf", "0755", "#!/usr/sbin/nft -f\n# site\nflush ruleset\n")}
@@ -173,7 +178,7 @@ func runMachine(t *testing.T, k kiln.Control) {
 	if k.ID == "audit-privileged" {
 		nodes = append(nodes, f("usr/bin/mount", "4755", ""))
 	}
-	if k.Applies != nil && len(k.Applies.Without) > 0 {
+	if k.Applies != nil && (len(k.Applies.Without) > 0 || k.Applies.Package == "gdm3") {
 		nodes = instead(nodes, k.Applies)
 	}
 	dir := plant(t, debianWith(nodes...)...)

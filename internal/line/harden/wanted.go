@@ -64,6 +64,8 @@ var wants = map[string]func(map[string]any) string{
 	"nftables":             want(func(p nftablesParams) string { return ruleWanted("nftables", p.Need, p.Hooks) }),
 	"iptables":             want(func(p iptablesParams) string { return ruleWanted("iptables", p.Need, p.Hooks) }),
 	"ufw":                  want(ufwWanted),
+	"dconf":                want(func(p dconfParams) string { return p.Key + " " + p.Value + ", locked" }),
+	"own-unit":             want(func(p ownUnitParams) string { return "enabled: " + p.Name }),
 	"packages-absent":      want(func(p packageParams) string { return "not installed: " + list(p.Packages) }),
 	"packages-present":     want(func(p presentPackages) string { return "installed: " + strings.Join(p.Packages, " or ") }),
 	"unit-masked":          want(func(p unitParams) string { return "masked: " + list(p.Names) }),
