@@ -27,10 +27,18 @@ func (p logOwnersParams) check() error {
 // logNames are the accounts and groups by the names of files and of directories (those with a slash); the first that
 // fits counts. The names before are as good; the first one that exists is what Apply sets.
 var logNames = []struct{ pattern, owners, groups string }{
-	{"gdm/", "root", "gdm root"}, {"gdm3/", "root", "gdm gdm3 root"}, {"sssd/", "sssd root", "sssd root"}, {"landscape/", "root landscape", "root landscape"},
-	{"apt/", "root", "adm root"}, {"audit/", "root", "root adm"}, {"journal/", "root", "systemd-journal root"},
-	{"*.journal", "root", "systemd-journal root"}, {"*.journal~", "root", "systemd-journal root"},
-	{"lastlog*", "root", "utmp root"}, {"*wtmp*", "root", "utmp root"}, {"*btmp*", "root", "utmp root"},
+	{"gdm/", "root", "gdm root"},
+	{"gdm3/", "root", "gdm gdm3 root"},
+	{"sssd/", "sssd root", "sssd root"},
+	{"landscape/", "root landscape", "root landscape"},
+	{"apt/", "root", "adm root"},
+	{"audit/", "root", "root adm"},
+	{"journal/", "root", "systemd-journal root"},
+	{"*.journal", "root", "systemd-journal root"},
+	{"*.journal~", "root", "systemd-journal root"},
+	{"lastlog*", "root", "utmp root"},
+	{"*wtmp*", "root", "utmp root"},
+	{"*btmp*", "root", "utmp root"},
 	{"*", "root syslog", "adm root"},
 }
 
