@@ -52,7 +52,7 @@ func newControlsApply(a *app) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&req.Profiles, "profile", nil, "`profile` to apply (repeatable; default container-baseline, on machines cis-l1)")
+	f.StringArrayVar(&req.Profiles, "profile", nil, "`profile` to apply, several by commas (repeatable; default container-baseline, on machines cis-l1)")
 	f.StringVar(&req.Scope, "scope", "", "treat it as a `container|machine` (default: what the profiles are for, or what it looks like)")
 	f.StringVar(&waivers, "waivers", "", "`file` with exceptions: a recipe, or a list under waivers:")
 	f.BoolVar(&req.AddPackages, "add-packages", false, "first install the packages that objectives ask for, from this machine's archives")

@@ -59,7 +59,7 @@ func newAudit(a *app) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&b.req.Profiles, "profile", nil, "`profile` to audit (repeatable), or all objectives: all (default container-baseline, of machines cis-l1)")
+	f.StringArrayVar(&b.req.Profiles, "profile", nil, "`profile` to audit, several by commas (repeatable), or all objectives: all (default container-baseline, of machines cis-l1)")
 	f.StringVar(&b.req.Scope, "scope", "", "judge it as a `container|machine` (default: what the profiles are for, or what it looks like)")
 	f.StringVar(&b.waivers, "waivers", "", "`file` with exceptions: a recipe, or a list under waivers:")
 	f.StringVar(&b.compare, "compare", "", "earlier audit's `file` (--json): say what got better and worse")
@@ -95,7 +95,7 @@ func (a *app) audit(cmd *cobra.Command, b *auditFlags) error {
 	}
 	found.Earlier, found.Version = b.earlier, version
 	b.auditor.apply(found)
-	if err := b.write(found); err != nil {
+	if err := writeOutputs(b.outputs, found); err != nil {
 		return err
 	}
 	if a.json {
@@ -170,9 +170,9 @@ func formatNames() string {
 	return strings.Join(names, ", ")
 }
 
-// write leaves the files asked for. Into a directory goes every format that fits the target: a checklist needs a STIG.
-func (b *auditFlags) write(found *assess.Assessment) error {
-	for _, o := range b.outputs {
+// writeOutputs leaves the files asked for. Into a directory goes every format that fits the target: a checklist needs a STIG.
+func writeOutputs(outputs []output, found *assess.Assessment) error {
+	for _, o := range outputs {
 		if o.format != "" {
 			if err := writeFormat(o.file, o.format, found); err != nil {
 				return err

@@ -12,6 +12,7 @@ import (
 
 	"kiln"
 	"kiln/catalogue"
+	"kiln/internal/factory"
 	"kiln/internal/strictyaml"
 )
 
@@ -40,7 +41,7 @@ func newControlsLs(a *app) *cobra.Command {
 		Example: "  kiln controls ls --profile container-strict\n  kiln controls ls --benchmark stig-ubuntu-24.04 --severity high\n  kiln controls ls --json | jq -r '.[] | select(.kinds | index(\"sysctl\")) | .id'",
 		RunE:    func(*cobra.Command, []string) error { return a.listControls(f) },
 	}
-	cmd.Flags().StringVar(&f.profile, "profile", "", "only the objectives of this `profile`")
+	cmd.Flags().StringVar(&f.profile, "profile", "", "only the objectives of this `profile`, or of several: cis-l2,stig-cat1")
 	cmd.Flags().StringVar(&f.benchmark, "benchmark", "", "only what this `benchmark` asks for: a key such as cis-debian-12, or its name")
 	cmd.Flags().StringVar(&f.scope, "scope", "", "only what is meant for this `scope`: container or machine")
 	cmd.Flags().StringVar(&f.kind, "kind", "", "only what is reached by this `kind` of setting")
@@ -56,7 +57,7 @@ func (f controlFilter) choose(c *catalogue.Catalogue) ([]kiln.Control, error) {
 	chosen := c.Objectives()
 	var err error
 	if f.profile != "" {
-		if chosen, err = c.Profile(f.profile); err != nil {
+		if chosen, _, err = factory.Profiles(c, []string{f.profile}); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,23 +21,50 @@ func (a *app) printJSON(v any) error {
 }
 
 func newShow(a *app) *cobra.Command {
-	return &cobra.Command{
+	var out []string
+	var auditor auditorFlags
+	cmd := &cobra.Command{
 		Use: "show REF", Short: "show a build: what is in it and why it was admitted", Args: exactArgs(1),
-		Long: "REF is NAME (channel stable), NAME@CHANNEL, a build ID or an image digest.",
+		Long: "REF is NAME (channel stable), NAME@CHANNEL, a build ID or an image digest. With --out the build's own\n" +
+			"hardening result is also written in the formats of `kiln audit`, for auditors and their tools.",
+		Example: "  kiln show nginx\n  kiln show nginx@stable --out xccdf=nginx.xccdf.xml --out html=nginx.html",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(func(f *factory.Factory) error {
-				b, err := f.Find(cmd.Context(), args[0])
-				if err != nil {
-					return err
-				}
-				if a.json {
-					return a.printJSON(b)
-				}
-				printBuild(a.out, b)
-				return nil
-			})
+			outputs, err := outputs(out)
+			if err == nil {
+				err = auditor.read()
+			}
+			if err != nil {
+				return err
+			}
+			return a.with(func(f *factory.Factory) error { return a.show(cmd.Context(), f, args[0], outputs, &auditor) })
 		},
 	}
+	cmd.Flags().StringArrayVarP(&out, "out", "o", nil, "also write the hardening result in every format into this `directory`, or one: FORMAT=FILE (repeatable)")
+	auditor.flags(cmd.Flags())
+	return cmd
+}
+
+func (a *app) show(ctx context.Context, f *factory.Factory, ref string, outputs []output, auditor *auditorFlags) error {
+	b, err := f.Find(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if len(outputs) > 0 {
+		found, err := f.Assessment(b)
+		if err != nil {
+			return err
+		}
+		found.Version = version
+		auditor.apply(found)
+		if err := writeOutputs(outputs, found); err != nil {
+			return err
+		}
+	}
+	if a.json {
+		return a.printJSON(b)
+	}
+	printBuild(a.out, b)
+	return nil
 }
 
 func printBuild(w io.Writer, b *kiln.Build) {

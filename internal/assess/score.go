@@ -65,7 +65,7 @@ func Total(outcomes []kiln.Outcome) Score {
 
 // Scores counts per benchmark that is made for the platform, or for any, and
 // then, as derived, per STIG of Ubuntu where the platform is Debian, which has
-// none. An unknown platform ("") takes all. Controls say which variant meets
+// none. Of an unknown platform ("") none of a platform's counts. Controls say which variant meets
 // which rule; they may be nil. The order is fixed.
 func Scores(outcomes []kiln.Outcome, controls []kiln.Control, platform string) []Score {
 	var out []Score
@@ -202,7 +202,7 @@ func fitsPlatform(name, platform string) (fits, derived bool) {
 		version, _, _ = strings.Cut(version, " ")
 		distro, _, _ := strings.Cut(platform, "-")
 		switch {
-		case platform == "" || platform == p.distro+"-"+version:
+		case platform == p.distro+"-"+version:
 			return true, false
 		case p.prefix == stigUbuntu && distro == "debian":
 			return true, true

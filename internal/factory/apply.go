@@ -115,6 +115,10 @@ func ownTree(dir string) (string, error) {
 		return "", kiln.WithHint(fmt.Errorf("hardening %s: it is the running system, which has no way back", dir),
 			"try the profile on a copy; `kiln audit host` says what holds here")
 	}
+	if !target.IsRoot(abs) {
+		return "", kiln.WithHint(fmt.Errorf("hardening %s: it is no root file system: it has no /etc, no /usr and no /bin", dir),
+			"name the directory that would be / of the machine or the container")
+	}
 	inside, err := target.MountsBelow(abs)
 	if err != nil {
 		return "", fmt.Errorf("hardening %s: %w", dir, err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 
 	"kiln"
@@ -38,9 +37,6 @@ type AuditRequest struct {
 	// Opinion is another program's, set beside these outcomes.
 	Opinion SecondOpinion
 }
-
-// AllObjectives stands for the whole catalogue where profiles are named.
-const AllObjectives = "all"
 
 // defaultMachineProfile is audited on machines where none is named.
 const defaultMachineProfile = "cis-l1"
@@ -124,7 +120,7 @@ func auditInput(cat *catalogue.Catalogue, t *target.Target, req AuditRequest) (h
 	in := harden.Input{Waivers: append([]kiln.Waiver{}, req.Waivers...), Config: t.Config, Skip: t.Skip}
 	profiles, err := chooseProfiles(cat, t, req, &in)
 	if err != nil {
-		return in, kiln.Misuse(kiln.WithHint(err, "`kiln controls profiles` lists them"))
+		return in, kiln.Misuse(err)
 	}
 	in.Profile = strings.Join(profiles, "+")
 	for _, l := range t.Layers {
@@ -141,8 +137,8 @@ func auditInput(cat *catalogue.Catalogue, t *target.Target, req AuditRequest) (h
 
 // chooseProfiles fills objectives and scope, and returns the profiles' names.
 func chooseProfiles(cat *catalogue.Catalogue, t *target.Target, req AuditRequest, in *harden.Input) ([]string, error) {
-	in.Scope = req.Scope
-	names := slices.Clone(req.Profiles)
+	in.Scope, req.Profiles = req.Scope, ProfileNames(req.Profiles)
+	names := req.Profiles
 	if in.Scope == "" {
 		in.Scope = scopeOf(cat, t, names)
 	}
@@ -155,14 +151,8 @@ func chooseProfiles(cat *catalogue.Catalogue, t *target.Target, req AuditRequest
 	if req.ProfileFile != "" || req.Tailoring != "" {
 		return tailored(cat, req, in)
 	}
-	if slices.Contains(names, AllObjectives) {
-		in.Controls = cat.Objectives()
-		return []string{AllObjectives}, nil
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
 	var err error
-	in.Controls, err = cat.Union(names...)
+	in.Controls, names, err = Profiles(cat, names)
 	return names, err
 }
 

@@ -30,6 +30,11 @@ func tailored(cat *catalogue.Catalogue, req AuditRequest, in *harden.Input) ([]s
 	if slices.Contains(req.Profiles, AllObjectives) || req.ProfileFile != "" && len(req.Profiles) > 0 {
 		return nil, fmt.Errorf("a profile of your own stands instead of profiles, and a tailoring changes profiles, not %q", AllObjectives)
 	}
+	for _, n := range req.Profiles {
+		if err := checkProfile(cat, n); err != nil {
+			return nil, err
+		}
+	}
 	h := kiln.Hardening{ProfileFile: req.ProfileFile, Tailoring: req.Tailoring, Profiles: req.Profiles, Waivers: req.Waivers}
 	s, err := tailor.Choose(cat, h, besideFile("."))
 	if err != nil {

@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -126,7 +127,7 @@ func archiveMembers(file string) (map[string]archiveMember, error) {
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("it is no tar archive (a compressed one must be unpacked first): %w", err)
+			return nil, notTar(f, n, err)
 		}
 		if n > maxArchiveMembers {
 			return nil, fmt.Errorf("it has more than %d members", maxArchiveMembers)
@@ -203,4 +204,19 @@ func archiveLayer(file string, members map[string]archiveMember, name string, in
 		return ocispec.Descriptor{}, fmt.Errorf("reading layer %q: %w", name, err)
 	}
 	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.Digest(d), Size: size}, nil
+}
+
+// notTar says what is wrong with an archive after n members.
+func notTar(f io.ReaderAt, n int, err error) error {
+	var head [4]byte
+	_, _ = f.ReadAt(head[:], 0) // too short a file has no mark
+	switch {
+	case bytes.HasPrefix(head[:], []byte("\x1f\x8b")):
+		return errors.New("it is no tar archive but compressed by gzip: unpack it first, gzip -dc FILE > FILE.tar")
+	case bytes.Equal(head[:], []byte("\x28\xb5\x2f\xfd")):
+		return errors.New("it is no tar archive but compressed by zstd: unpack it first, zstd -d FILE")
+	case n == 0:
+		return fmt.Errorf("it is no tar archive: %w", err)
+	}
+	return fmt.Errorf("it is no whole tar archive, broken or cut off after %d members: %w", n, err)
 }

@@ -140,7 +140,7 @@ func checkPlatform(config []byte, platform string) error {
 		return fmt.Errorf("reading the image's configuration: %w", err)
 	}
 	if have.OS != want.OS || have.Architecture != want.Architecture {
-		return fmt.Errorf("the image is for %q/%q, not for %s", have.OS, have.Architecture, platform)
+		return fmt.Errorf("the image is for %q, not for %s", have.OS+"/"+have.Architecture, platform)
 	}
 	return nil
 }

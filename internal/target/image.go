@@ -16,6 +16,9 @@ import (
 
 // image unpacks an image into the work folder.
 func (t *Target) image(ctx context.Context, form, ref string, o Options) error {
+	if _, err := image.ParsePlatform(o.Platform); err != nil {
+		return kiln.Misuse(err)
+	}
 	work, err := workspace.Open(o.Work, 4<<30)
 	if err != nil {
 		return err

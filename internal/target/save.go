@@ -28,7 +28,7 @@ func save(ctx context.Context, program, name, file string) error {
 	case errors.Is(err, exec.ErrNotFound):
 		return kiln.Misuse(kiln.WithHint(fmt.Errorf("%s is not installed", program), "save the image where it is, and audit the archive"))
 	case err != nil:
-		return kiln.WithHint(fmt.Errorf("%s save %s: %w: %s", program, name, err, lastLine(complaint.String())), "`"+program+" images` lists what there is")
+		return kiln.WithHint(fmt.Errorf("%s save %s: %w: %s", program, name, err, lastLine(complaint.String())), "`"+program+" images` says whether it runs, and lists what there is")
 	}
 	return nil
 }

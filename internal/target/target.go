@@ -106,7 +106,7 @@ func Parse(name string) (form, rest string, err error) {
 		return "oci:", name, nil
 	}
 	if strings.HasPrefix(name, "/") || strings.HasPrefix(name, ".") || name == "" {
-		return "", "", kiln.Misuse(fmt.Errorf("target %q: no such file or directory", name))
+		return "", "", kiln.Misuse(kiln.WithHint(fmt.Errorf("target %q: no such file or directory", name), "`kiln audit --help` says what a target may be"))
 	}
 	if image.CheckReference(name) == nil {
 		return "registry:", name, nil
@@ -119,13 +119,27 @@ func isLayout(dir string) bool {
 	return err == nil
 }
 
+// rootMarks are what a root file system has at least one of, unless it is a single static program's.
+var rootMarks = []string{"etc", "usr", "bin", "sbin", "lib"}
+
+// IsRoot tells whether a directory looks like a root file system, rather than like any folder.
+func IsRoot(dir string) bool {
+	return slices.ContainsFunc(rootMarks, func(mark string) bool {
+		_, err := os.Lstat(filepath.Join(dir, mark))
+		return err == nil
+	})
+}
+
 // formOfFile looks at a file's first bytes, or for the mark of a layout in a directory.
 func formOfFile(name string, info os.FileInfo) (string, error) {
 	switch {
 	case info.IsDir() && isLayout(name):
 		return "oci:", nil
-	case info.IsDir():
+	case info.IsDir() && IsRoot(name):
 		return "dir:", nil
+	case info.IsDir():
+		return "", kiln.Misuse(kiln.WithHint(fmt.Errorf("target %s is a directory, but neither a root file system (it has none of %s) nor an OCI layout", name, strings.Join(rootMarks, ", ")),
+			"say dir:"+name+" where it is one all the same"))
 	case info.Mode()&os.ModeDevice != 0 && info.Mode()&os.ModeCharDevice == 0:
 		return "disk:", nil
 	case !info.Mode().IsRegular():

@@ -413,7 +413,7 @@ func uniqueState(s *Subject, p uniqueParams) (Observation, error) {
 		seen[v] = r[fName]
 	}
 	if len(off) > 0 && p.Field == "id" {
-		return blocked(list(off), "which of two accounts owns the files is for the recipe to say: give one another id"), nil
+		return blocked(list(off), "which of two accounts owns the files cannot be known: give one another id"), nil
 	}
 	return judge(off, "all unique"), nil
 }

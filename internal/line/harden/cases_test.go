@@ -369,17 +369,17 @@ var sshCases = []domain{
 }
 
 var imageCases = []domain{
-	recipeCase("image-user", "sets no user", func(r *kiln.Recipe) { r.User = "" }, func(r *kiln.Recipe) { r.User = "www-data" }),
+	recipeCase("image-user", "set user in the recipe", func(r *kiln.Recipe) { r.User = "" }, func(r *kiln.Recipe) { r.User = "www-data" }),
 	recipeCase("image-user-known", "no entry in /etc/passwd", func(r *kiln.Recipe) { r.User = "4711:4711" }, func(r *kiln.Recipe) { r.User = "33" }),
-	recipeCase("image-healthcheck", "sets no healthcheck", nil, func(r *kiln.Recipe) { r.Healthcheck = &kiln.Healthcheck{Command: []string{"app", "check"}} }),
+	recipeCase("image-healthcheck", "HEALTHCHECK", nil, func(r *kiln.Recipe) { r.Healthcheck = &kiln.Healthcheck{Command: []string{"app", "check"}} }),
 	{objective: "image-ports", recipe: func(r *kiln.Recipe) { r.Ports = []string{"80"} }, variant: "asked"},
 	recipeCase("image-no-secrets", "secret", func(r *kiln.Recipe) { r.Env = map[string]string{"DB_PASSWORD": "x"} }, func(r *kiln.Recipe) { r.Env = map[string]string{"DB_PASSWORD_FILE": "/run/secrets/db"} }),
 	recipeCase("image-path-absolute", "not absolute", func(r *kiln.Recipe) { r.Env = map[string]string{"PATH": "/usr/bin:.:"} }, func(r *kiln.Recipe) { r.Env = nil }),
 	{objective: "image-path-protected", before: []node{d("usr/local/bin", "0777").of("33:33")}, want: map[string]string{"usr/local/bin": "0755 0:33"}},
-	recipeCase("image-exec-form", "starts a shell", func(r *kiln.Recipe) { r.Entrypoint = []string{"/bin/sh", "-c", "app"} }, func(r *kiln.Recipe) { r.Entrypoint = []string{"app"} }),
+	recipeCase("image-exec-form", "shell is started", func(r *kiln.Recipe) { r.Entrypoint = []string{"/bin/sh", "-c", "app"} }, func(r *kiln.Recipe) { r.Entrypoint = []string{"app"} }),
 	recipeCase("image-program-exists", "not a program", func(r *kiln.Recipe) { r.Entrypoint = []string{"/usr/bin/none"} }, func(r *kiln.Recipe) { r.Entrypoint = []string{"app"} }),
 	recipeCase("image-workdir", "not absolute", func(r *kiln.Recipe) { r.WorkDir = "srv" }, func(r *kiln.Recipe) { r.WorkDir = "/srv" }),
-	recipeCase("image-volumes", "volume over", func(r *kiln.Recipe) { r.Volumes = []string{"/etc/"} }, func(r *kiln.Recipe) { r.Volumes = []string{"/var/lib/app"} }),
+	recipeCase("image-volumes", "volume is declared over", func(r *kiln.Recipe) { r.Volumes = []string{"/etc/"} }, func(r *kiln.Recipe) { r.Volumes = []string{"/var/lib/app"} }),
 	recipeCase("image-labels", "image.version", func(r *kiln.Recipe) { r.Version = "" }, func(r *kiln.Recipe) { r.Version = "2" }),
 	{
 		objective: "inputs-by-digest", unfixable: "not locked", lock: func(l *kiln.Lock) { l.Image = &kiln.LockedImage{Reference: "registry.example.com/base:latest"} },

@@ -161,11 +161,11 @@ func userState(s *Subject, p userParams) (Observation, error) {
 	uid, _, ok := numericUser(s.config.User)
 	switch {
 	case s.config.User == "":
-		return blocked("no user, so root", "the recipe sets no user; whom the software may run as is for the recipe to say: set user"), nil
+		return blocked("no user, so root", "whom the software may run as only its maker can say: set user in the recipe, USER in a Dockerfile"), nil
 	case !ok:
 		return blocked(s.config.User, "the user is not numeric"), nil
 	case p.Form == "nonroot" && uid == 0:
-		return blocked(s.config.User, "the recipe runs the image as root: set user to another account"), nil
+		return blocked(s.config.User, "the image runs as root: set user to another account"), nil
 	case p.Form == "account" && !s.idSet("etc/passwd")[uid]:
 		return blocked(s.config.User, fmt.Sprintf("uid %d has no entry in /etc/passwd: add it under users", uid)), nil
 	}
@@ -178,7 +178,7 @@ func cannot[P any](*Subject, P) error { return errors.New("internal error: nothi
 func healthState(s *Subject, _ none) (Observation, error) {
 	h := s.config.Healthcheck
 	if h == nil || len(h.Command) == 0 {
-		return blocked("none", "the recipe sets no healthcheck: add healthcheck.command"), nil
+		return blocked("none", "nothing says how to see that it works: healthcheck.command in a recipe, HEALTHCHECK in a Dockerfile"), nil
 	}
 	if _, ok := s.program(h.Command[0]); !ok && h.Command[0] != "CMD-SHELL" {
 		return blocked(strings.Join(h.Command, " "), h.Command[0]+" is not in the image"), nil
@@ -200,7 +200,7 @@ func portState(s *Subject, p portParams) (Observation, error) {
 		}
 	}
 	if len(low) > 0 {
-		return blocked(list(low), "the recipe exposes ports below 1024: let the software listen on a higher one"), nil
+		return blocked(list(low), "ports below 1024 are exposed: let the software listen on a higher one"), nil
 	}
 	if len(s.config.Ports) == 0 {
 		return good("none exposed"), nil
@@ -236,7 +236,7 @@ func secretsState(s *Subject, _ none) (Observation, error) {
 		return good("none"), nil
 	}
 	slices.Sort(off)
-	return blocked(list(off), "the recipe puts what looks like a secret into the image: give it at run time instead"), nil
+	return blocked(list(off), "what looks like a secret is in the image's settings: give it at run time instead"), nil
 }
 
 // labelVariable makes a label's key comparable with a variable's name.
@@ -284,7 +284,7 @@ func pathState(s *Subject, p pathParams) (Observation, error) {
 		}
 	}
 	if p.Rule == "absolute" && len(off) > 0 {
-		return blocked(list(off), "the recipe sets a PATH with places that are not absolute"), nil
+		return blocked(list(off), "PATH has places that are not absolute"), nil
 	}
 	return judge(off, searchPath(s.config)), nil
 }
@@ -309,10 +309,10 @@ func pathApply(s *Subject, _ pathParams) error {
 func entryState(s *Subject, _ none) (Observation, error) {
 	args := append(slices.Clone(s.config.Entrypoint), s.config.Command...)
 	if len(args) == 0 {
-		return absent("the recipe starts nothing"), nil
+		return absent("nothing is started: neither an entrypoint nor a command is set"), nil
 	}
 	if len(args) > 1 && shellNames[path.Base(args[0])] && args[1] == "-c" {
-		return blocked(strings.Join(args, " "), "the recipe starts a shell: write the program and its arguments as a list"), nil
+		return blocked(strings.Join(args, " "), "a shell is started: write the program and its arguments as a list"), nil
 	}
 	return good(args[0]), nil
 }
@@ -320,7 +320,7 @@ func entryState(s *Subject, _ none) (Observation, error) {
 func entryExists(s *Subject, _ none) (Observation, error) {
 	args := append(slices.Clone(s.config.Entrypoint), s.config.Command...)
 	if len(args) == 0 {
-		return absent("the recipe starts nothing"), nil
+		return absent("nothing is started: neither an entrypoint nor a command is set"), nil
 	}
 	q, ok := s.program(args[0])
 	if !ok || s.index[q].Mode&0o111 == 0 {
@@ -357,7 +357,7 @@ func workdirState(s *Subject, _ none) (Observation, error) {
 		return good("the root"), nil
 	}
 	if !strings.HasPrefix(d, "/") {
-		return blocked(d, "the recipe's workdir is not absolute"), nil
+		return blocked(d, "the workdir is not absolute"), nil
 	}
 	return good(d), nil
 }
@@ -377,7 +377,7 @@ func volumeState(s *Subject, p volumeParams) (Observation, error) {
 		}
 	}
 	if len(off) > 0 {
-		return blocked(list(off), "the recipe declares a volume over a directory of the system"), nil
+		return blocked(list(off), "a volume is declared over a directory of the system"), nil
 	}
 	return good(fmt.Sprintf("%d volumes", len(s.config.Volumes))), nil
 }
@@ -395,7 +395,7 @@ func labelState(s *Subject, p labelParams) (Observation, error) {
 		}
 	}
 	if len(missing) > 0 {
-		return blocked("missing: "+list(missing), "the recipe gives no value for "+list(missing)), nil
+		return blocked("missing: "+list(missing), "no value for "+list(missing)), nil
 	}
 	return good(fmt.Sprintf("%d labels", len(s.config.Labels))), nil
 }

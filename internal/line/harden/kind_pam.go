@@ -139,7 +139,7 @@ func pamState(s *Subject, p pamParams) (Observation, error) {
 		return blocked("no "+p.Module+" in "+p.File, p.Remedy), nil
 	}
 	if len(s.glob([]string{"/usr/lib/*/security/" + p.Module, "/lib/security/" + p.Module, "/usr/lib/security/" + p.Module})) == 0 {
-		return blocked("no "+p.Module+" in "+p.File, p.Module+" is not in the image, and a stack that names a missing module locks everybody out: add its package to the recipe"), nil
+		return blocked("no "+p.Module+" in "+p.File, p.Module+" is not in the image, and a stack that names a missing module locks everybody out: install its package first"), nil
 	}
 	if strings.HasSuffix(p.Place, "unix") && unixAt(stack, p.Type) < 0 {
 		return blocked("no pam_unix.so in "+p.File, "the stack has no pam_unix.so line to stand beside"), nil

@@ -136,7 +136,7 @@ func enabledState(s *Subject, p unitParams) (Observation, error) {
 		e := s.unit(name)
 		switch {
 		case e == nil && p.Package != "":
-			return blocked(name+" is not installed", "add the package "+p.Package+" to the recipe"), nil
+			return blocked(name+" is not installed", "install the package "+p.Package), nil
 		case e == nil:
 			return blocked(name+" is not installed", name+" is in no package of the image"), nil
 		case s.masked(e):
@@ -205,5 +205,5 @@ func installedState(s *Subject, p presentPackages) (Observation, error) {
 	if i := slices.IndexFunc(p.Packages, s.packages().has); i >= 0 {
 		return good(p.Packages[i] + " is installed"), nil
 	}
-	return blocked("none of "+list(p.Packages), "the package "+p.Packages[0]+" must be installed: name it in the recipe, or let hardening.addPackages do it"), nil
+	return blocked("none of "+list(p.Packages), "the package "+p.Packages[0]+" must be installed: hardening.addPackages does it in a build, --add-packages on a tree"), nil
 }

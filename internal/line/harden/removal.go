@@ -23,7 +23,7 @@ func removalAsked(r *kiln.Removal) map[string]bool {
 
 // notAsked is the observation of a removal that only the recipe may decide.
 func notAsked(observed, field string) Observation {
-	return blocked(observed, "the recipe does not ask for it; set hardening.remove."+field)
+	return blocked(observed, "a build takes it out where the recipe sets hardening.remove."+field)
 }
 
 // requested reports whether the recipe names the package.
