@@ -428,7 +428,7 @@ func (p sshdParams) check() error {
 	if p.Keyword == "" || p.Value == "" || strings.ContainsAny(p.Keyword+p.Value, "\n#") {
 		return errors.New("keyword and value are needed")
 	}
-	return checkAccept(p.Accept, p.Value)
+	return checkMeets(p.Accept, p.Value)
 }
 
 const sshdConfig = "/etc/ssh/sshd_config"
@@ -519,7 +519,7 @@ func sshdValue(v string) string {
 
 func (p sshdParams) holds(v string) bool {
 	if len(p.Remove) == 0 {
-		return accepts(p.Accept, p.Value, p.Others, v)
+		return meets(p.Accept, p.Value, p.Others, v) || meets(p.Accept, p.Value, p.Others, sshdSeconds(v))
 	}
 	for item := range strings.SplitSeq(v, ",") {
 		if slices.ContainsFunc(p.Remove, func(pat string) bool { ok, _ := path.Match(pat, item); return ok }) {
@@ -527,6 +527,26 @@ func (p sshdParams) holds(v string) bool {
 		}
 	}
 	return v != ""
+}
+
+// sshdSpan is a time as the server reads it: numbers, each with its unit, such as 1h30m.
+var sshdSpan = regexp.MustCompile(`^([0-9]{1,6}[sSmMhHdDwW])+$`)
+
+// sshdSeconds is a span of time in seconds, as `sshd -T` prints it; what is no span stays as it is.
+func sshdSeconds(v string) string {
+	if !sshdSpan.MatchString(v) {
+		return v
+	}
+	units := map[byte]int{'s': 1, 'm': 60, 'h': 3600, 'd': 86400, 'w': 7 * 86400}
+	sum, n := 0, 0
+	for _, c := range []byte(strings.ToLower(v)) {
+		if unit, ok := units[c]; ok {
+			sum, n = sum+n*unit, 0
+		} else {
+			n = 10*n + int(c-'0')
+		}
+	}
+	return strconv.Itoa(sum)
 }
 
 func sshdState(s *Subject, p sshdParams) (Observation, error) {
