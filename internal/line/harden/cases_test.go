@@ -295,7 +295,7 @@ var settingCases = []domain{
 	fileCase("root-umask", "root/.bashrc", "# ~/.bashrc\numask 022\nalias x=y\n", "# ~/.bashrc\nalias x=y\n"),
 	{
 		objective: "core-dumps-off", before: []node{d("etc/security", "0755")},
-		want: map[string]string{"etc/security/limits.d": "0755 0:0", "etc/security/limits.d/10-kiln-core.conf": "0644 0:0 * hard core 0\n"},
+		want: map[string]string{"etc/security/limits.d": "0755 0:0", "etc/security/limits.d/zz-kiln.conf": "0644 0:0 # Hardening; made by kiln.\n* hard core 0\n"},
 	},
 	fileCase("shells-list", "etc/shells", "# shells\n/bin/sh\n/usr/sbin/nologin\n", "# shells\n/bin/sh\n"),
 	fileCase("pam-no-empty-password", "etc/pam.d/common-auth", "# nullok\nauth [success=1 default=ignore] pam_unix.so nullok try_first_pass\n", "# nullok\nauth [success=1 default=ignore] pam_unix.so try_first_pass\n"),

@@ -114,6 +114,9 @@ func (s *Subject) writeLines(p string, lines []string, mode uint32) error {
 	return s.write(p, []byte(text), mode)
 }
 
+// madeByKiln begins every drop-in of ours.
+const madeByKiln = "# Hardening; made by kiln."
+
 // addLine appends a line to the drop-in file p, which is made with a comment where it is missing.
 func (s *Subject) addLine(p, line string, mode uint32) error {
 	lines, err := s.confLines(p)
@@ -121,7 +124,7 @@ func (s *Subject) addLine(p, line string, mode uint32) error {
 		return err
 	}
 	if len(lines) == 0 {
-		lines = []string{"# Hardening; made by kiln."}
+		lines = []string{madeByKiln}
 	}
 	return s.writeLines(p, append(lines, line), mode)
 }

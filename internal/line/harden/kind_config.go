@@ -485,5 +485,10 @@ func limitApply(s *Subject, p limitParams) error {
 			return s.writeLines(limitsDropIn, lines, 0o644)
 		}
 	}
-	return s.addLine(limitsDropIn, want, 0o644)
+	if len(lines) == 0 {
+		lines = []string{madeByKiln}
+	}
+	lines = append(lines, want)
+	slices.Sort(lines) // whichever objective comes first, the file is the same
+	return s.writeLines(limitsDropIn, lines, 0o644)
 }
