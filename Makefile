@@ -36,6 +36,7 @@ reference:
 e2e: $(BIN)
 	hack/setup.sh e2e
 	CGO_ENABLED=0 $(GO) test -tags e2e -timeout 60m -count 1 -v ./e2e/...
+	CGO_ENABLED=0 KILN_HOSTILE_USERS=1000000 $(GO) test -timeout 20m -count 1 -run TestHostileSizes ./internal/line/harden
 
 bench: $(BIN)
 	hack/setup.sh e2e
