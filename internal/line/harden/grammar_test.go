@@ -589,10 +589,15 @@ func (c grammarCase) state(t *testing.T, dir string) Observation {
 	return obs
 }
 
-// clear takes away what Apply has made beside the file.
+// clear takes away what Apply has made beside the file, and puts back what it has changed there.
 func (c grammarCase) clear(t *testing.T, dir string) {
 	for _, p := range []string{sudoDropIn, grubDropIn, sysctlDropIn, limitsDropIn, aptDropIn, auditFile, "/etc/modprobe.d/kiln-usb_storage.conf", "/etc/systemd/journald.conf.d/99-zz-kiln.conf"} {
 		must(t, os.RemoveAll(filepath.Join(dir, p)))
+	}
+	for _, n := range c.more {
+		if strings.HasPrefix(n.path, "etc/") && n.content != "" {
+			must(t, os.WriteFile(filepath.Join(dir, n.path), []byte(n.content), 0o644))
+		}
 	}
 }
 
