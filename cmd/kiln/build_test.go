@@ -241,6 +241,7 @@ func TestAnImageIsBuiltAgainFromItsBundleWithoutTheArchive(t *testing.T) {
 	p := newProgram(t)
 	out := t.TempDir()
 	first := result(t, p.must("build", nginx, "--json", "--out", out))
+	showsForAuditors(p, first)
 	p.must("lock", "export", filepath.Join(out, "kiln.lock"), "--out", filepath.Join(out, "bundle.tar"))
 
 	// Another machine: an empty cache, and no way to any archive.
@@ -257,5 +258,32 @@ func TestAnImageIsBuiltAgainFromItsBundleWithoutTheArchive(t *testing.T) {
 	}
 	if again := result(t, stream.String()); again.Artifact.Index != first.Artifact.Index {
 		t.Errorf("from the bundle %s, at first %s", again.Artifact.Index, first.Artifact.Index)
+	}
+}
+
+// showsForAuditors: what a build hardened is written in every form that fits, by what kiln show is asked for.
+func showsForAuditors(p *program, build *kiln.Build) {
+	p.t.Helper()
+	dir := p.t.TempDir()
+	p.must("show", build.ID, "--out", dir)
+	var got kiln.HardeningResult
+	data, err := os.ReadFile(filepath.Join(dir, "audit.json"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := kiln.Decode(data, &got); err != nil {
+		p.t.Fatal(err)
+	}
+	if len(got.Outcomes) == 0 || len(got.Outcomes) != len(build.Hardening.Outcomes) {
+		p.t.Errorf("kiln show writes %d outcomes, the build has %d", len(got.Outcomes), len(build.Hardening.Outcomes))
+	}
+	for _, name := range []string{"audit.html", "audit.sarif", "audit.xccdf.xml", "audit.arf.xml", "audit.oscal.json", "audit.junit.xml"} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || !bytes.Contains(data, []byte(got.Outcomes[0].Objective)) {
+			p.t.Errorf("%s does not name %s: %v", name, got.Outcomes[0].Objective, err)
+		}
+	}
+	if _, errs, code := p.run("show", build.ID, "--out", "nosuch="+filepath.Join(dir, "x")); code != exitMisuse || !strings.Contains(errs, `no format "nosuch"`) {
+		p.t.Errorf("a format that nobody knows: status %d\n%s", code, errs)
 	}
 }
